@@ -1,0 +1,59 @@
+# Every target sets itself up from nothing: system packages, then a virtual environment (scripts/setup.sh).
+
+VENV ?= .venv
+MOUNTPOINT ?= $(HOME)/idc
+MOUNT_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+export VENV
+# Debian keeps Orthanc in a place that a user's own path does not lead to.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+bin := $(VENV)/bin
+python := $(bin)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo mount test lint format bench clean distclean
+
+help:  ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+setup:  ## Install what `idcfs mount` needs, and nothing else
+	@scripts/setup.sh runtime
+
+setup-dev:
+	@scripts/setup.sh dev
+
+demo: setup-dev  ## Mount a sample archive, walk it, read it with DICOM tools, unmount; needs no network
+	@$(python) -m scripts.demo
+
+mount: setup  ## Mount all of IDC at MOUNTPOINT (default ~/idc), with MOUNT_ARGS
+	@mkdir -p "$(MOUNTPOINT)" 2>/dev/null || true
+	@$(bin)/idcfs mount "$(MOUNTPOINT)" $(MOUNT_ARGS)
+	@echo "The Imaging Data Commons is mounted at $(MOUNTPOINT); take it off with: $(bin)/idcfs umount $(MOUNTPOINT)"
+
+test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
+	@$(python) -m pytest --durations=15 --durations-min=1 $(PYTEST_ARGS)
+
+lint: setup-dev  ## Check style, types, and that imports point downward
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy --strict
+	$(bin)/lint-imports
+	bash -n scripts/setup.sh .ci/run
+
+format: setup-dev  ## Put the code into the form that lint asks for
+	$(python) -m ruff check --fix
+	$(python) -m ruff format
+
+bench: setup-dev  ## Measure, and compare with what idcfs promises
+	@$(python) -m scripts.bench $(BENCH_ARGS)
+
+clean:  ## Remove what tools left behind
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove the virtual environment too
+	rm -rf "$(VENV)"

@@ -1,0 +1,98 @@
+"""What can go wrong, as one tree, and the only table that turns it into an errno.
+
+    IdcfsError
+    ├── UsageError          the user's input is wrong: one line, exit code 2
+    ├── NotFound            no such name in the listing
+    ├── Gone                listed, but the archive no longer has it
+    ├── AccessDenied        the archive wants a login, or refuses this one
+    ├── QuotaSpent          the archive's quota of the day is used up
+    ├── DeadlinePassed      no progress within the timeout
+    ├── Unreachable         the archive cannot be reached, or only answers with faults of its own
+    ├── Refused             the archive answered, but not with what was asked for
+    ├── Damaged             a body that is not the stored instance
+    │   └── Truncated       a body that ended early: worth another try
+    ├── NoAttribute         unknown extended attribute
+    └── NotADirectory       a file where a directory is needed
+
+Messages are whole sentences without a final stop: what, where and, if there is one, what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class IdcfsError(Exception):
+    """Base of everything idcfs raises on purpose."""
+
+
+class UsageError(IdcfsError):
+    """The user's input (option, file, mountpoint) cannot be used."""
+
+
+class NotFound(IdcfsError):
+    """No such name in the listing."""
+
+
+class Gone(IdcfsError):
+    """Listed, but the archive no longer has it (204, 404, 410)."""
+
+
+class AccessDenied(IdcfsError):
+    """401 or 403 from the archive."""
+
+
+class QuotaSpent(IdcfsError):
+    """The archive's quota of the day is used up."""
+
+
+class DeadlinePassed(IdcfsError):
+    """No progress within the timeout."""
+
+
+class Unreachable(IdcfsError):
+    """No connection, or nothing but server faults (5xx) after every retry."""
+
+
+class Refused(IdcfsError):
+    """The archive answered, but not with what was asked for; ``status`` is that of HTTP where it says why."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Damaged(IdcfsError):
+    """A body that is not the stored instance: transcoded, of another instance, malformed."""
+
+
+class Truncated(Damaged):
+    """A body that ended before its length or its closing boundary said so."""
+
+
+class NoAttribute(IdcfsError):
+    """Unknown extended attribute."""
+
+
+class NotADirectory(IdcfsError):
+    """A file stands where a directory is needed."""
+
+
+_ERRNO: dict[type[IdcfsError], int] = {
+    NotFound: errno.ENOENT,
+    Gone: errno.ESTALE,
+    AccessDenied: errno.EACCES,
+    QuotaSpent: errno.EDQUOT,
+    DeadlinePassed: errno.ETIMEDOUT,
+    Unreachable: errno.EHOSTUNREACH,
+    NoAttribute: errno.ENODATA,
+    NotADirectory: errno.ENOTDIR,
+}
+
+
+def errno_of(error: IdcfsError) -> int:
+    """The errno a caller of the kernel gets for ``error``; EIO where the table has no better word."""
+    for kind in type(error).__mro__:
+        if kind in _ERRNO:
+            return _ERRNO[kind]
+    return errno.EIO

@@ -1,0 +1,74 @@
+"""Every setting in one place: frozen, with its unit in its name and its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+
+PROXY_URL = (
+    "https://proxy.imaging.datacommons.cancer.gov/current/"
+    "viewer-only-no-downloads-see-tinyurl-dot-com-slash-3j3d9jyp/dicomWeb"
+)
+"""IDC's public DICOMweb proxy; the words in it are historical."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """One DICOMweb server and the habits of it that are known beforehand."""
+
+    name: str
+    """What users call it: ``proxy``, ``google``, or the host of a URL."""
+    base_url: str
+    """The DICOMweb root, without a trailing slash."""
+    page_limit: int = 1_000
+    """Items asked for per QIDO-RS page; servers that allow fewer are found out."""
+    keepalive_seconds: float = 0.8
+    """How long an idle connection is kept: Orthanc drops it after 1.0 s and races whoever keeps it longer."""
+    single_part_first: bool = False
+    """Ask for ``application/dicom`` before multipart; Orthanc answers 400 to that, Google gives a length."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """How HTTP is spoken."""
+
+    timeout_seconds: float = 60.0
+    """Longest wait without progress, whatever the call."""
+    connect_timeout_seconds: float = 10.0
+    max_connections: int = 32
+    """300 small instances are fastest over 32 connections (KERNEL.md)."""
+    max_attempts: int = 4
+    backoff_initial_seconds: float = 0.25
+    backoff_max_seconds: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSettings:
+    """How contents are fetched and kept."""
+
+    memory_cache_bytes: int = 256 * MIB
+    timeout_seconds: float = 60.0
+    max_downloads: int = 24
+    """Downloads at once; the other connections stay free for listings."""
+    read_ahead_bytes: int = 2 * MIB
+    """How far a download runs ahead of the furthest byte anyone asked for."""
+    finish_bytes: int = 1 * MIB
+    """A download with no reader left goes on when no more than this is missing. Stopping it closes the connection, and
+    a new one costs 2–3 round trips: at 40–80 ms and 10 MB/s that is what about 1 MiB takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """What ``idcfs mount`` was asked for."""
+
+    mountpoint: Path
+    archive: ArchiveSettings
+    index: str
+    """``packaged``, ``qido``, or the path of a parquet file."""
+    cache_dir: Path
+    transport: TransportSettings = field(default_factory=TransportSettings)
+    content: ContentSettings = field(default_factory=ContentSettings)
+    fuse_options: tuple[str, ...] = ()

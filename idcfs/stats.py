@@ -1,0 +1,48 @@
+"""Counters and gauges, by name: what the mount has done, for ``/.status.json`` and for tests.
+
+Counters only grow; gauges are asked for when somebody looks. The names are part of what idcfs promises: programs read
+them. Everything happens in the one thread of the event loop, so a plain dictionary is enough.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+COUNTERS = (
+    "requests",  # HTTP requests sent, retries included
+    "qido_requests",  # … of which searches
+    "wado_requests",  # … of which retrievals of instances or metadata
+    "retries",  # … of which repeated an earlier one
+    "bytes_from_archive",  # bytes of response bodies as they came over the wire
+    "downloads",  # fetches of an instance that were started
+    "downloads_cancelled",  # … of which were stopped because nobody read on
+    "hits",  # blocks that a read found in the cache
+    "misses",  # blocks that a read had to wait for
+    "errors",  # calls that ended with an error other than "no such name"
+)
+
+
+class Stats:
+    """Counters that grow and gauges that are read when asked."""
+
+    def __init__(self) -> None:
+        self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
+        self._gauges: dict[str, Callable[[], int]] = {}
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add ``amount`` to the counter ``name``, which must be one of ``COUNTERS``."""
+        if name not in self._counters:
+            raise KeyError(name)
+        self._counters[name] += amount
+
+    def gauge(self, name: str, read: Callable[[], int]) -> None:
+        """Let ``read`` answer for the gauge ``name``."""
+        self._gauges[name] = read
+
+    def __getitem__(self, name: str) -> int:
+        return self._gauges[name]() if name in self._gauges else self._counters[name]
+
+    def snapshot(self) -> dict[str, int]:
+        """Every counter and gauge as it stands now."""
+        return dict(self._counters) | {name: read() for name, read in self._gauges.items()}

@@ -1,0 +1,159 @@
+"""What the demo and the benchmark share: the command ``idcfs``, and a mount that always comes off again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+IDCFS = (sys.executable, "-m", "idcfs")
+COMMAND_SECONDS = 120.0
+"""Nothing that is run here takes so long unless it hangs."""
+PATIENCE_SECONDS = 15.0
+"""How long a command may take to its end when the program that waits for it is told to stop."""
+
+
+class Failure(Exception):
+    """What ends a program with one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount that answers."""
+
+    path: Path
+    pid: int
+    seconds: float
+    """How long ``idcfs mount`` took."""
+
+
+def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """What ``command`` prints.
+
+    :raises Failure: if it fails, with the last thing it said.
+    """
+    words = [str(word) for word in command]
+    try:
+        # In a session of its own: Ctrl-C is for the one who waits for it here.
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise Failure(f"{words[0]} is not installed") from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise Failure(f"{_shown(words)} did not end within {COMMAND_SECONDS:.0f} s") from None
+        except BaseException:
+            # It may be half-way through a mount that goes on without it: let it end, so that it is known what is there.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=PATIENCE_SECONDS)
+            process.kill()
+            raise
+    if process.returncode != 0:
+        said = (errors.strip() or output.strip() or "it said nothing").splitlines()[-1]
+        raise Failure(f"{_shown(words)} failed (exit code {process.returncode}): {said}")
+    return output
+
+
+def status(mountpoint: Path) -> dict[str, Any]:
+    """What the mount says of itself."""
+    report: dict[str, Any] = json.loads(run([*IDCFS, "status", mountpoint, "--json"]))
+    return report
+
+
+@contextlib.contextmanager
+def mounted(mountpoint: Path, *options: str | Path, state_dir: Path) -> Iterator[Mount]:
+    """``idcfs mount MOUNTPOINT OPTIONS…``, taken off again whatever happens; its log goes into ``state_dir``."""
+    command = [*IDCFS, "mount", mountpoint, *options]
+    pid = 0
+    try:
+        started = time.perf_counter()
+        run(command, env={**os.environ, "XDG_STATE_HOME": str(state_dir)})
+        seconds = time.perf_counter() - started
+        pid = int(status(mountpoint)["pid"])
+        yield Mount(mountpoint, pid, seconds)
+    finally:
+        _take_off(mountpoint, pid)
+
+
+def _take_off(mountpoint: Path, pid: int) -> None:
+    """Unmount if it is still mounted: politely, and if that fails, not."""
+    if not is_mounted(mountpoint):
+        return
+    try:
+        run([*IDCFS, "umount", mountpoint])
+    except Failure as error:
+        print(f"{error}; detaching {mountpoint} by force", file=sys.stderr)
+        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if is_mounted(mountpoint):
+            print(f"{mountpoint} is still mounted: try 'umount -l {mountpoint}' as root", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def scratch_directory(prefix: str) -> Iterator[Path]:
+    """A directory for everything that is made here; it goes with the program, mounts that would not come off apart."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as path:
+        yield Path(path).resolve()
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted at ``path``; without touching it, for it may be dead."""
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def need_fuse() -> None:
+    """:raises Failure: if nothing can be mounted here."""
+    if not Path("/dev/fuse").exists():
+        raise Failure("/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise Failure("/dev/fuse may not be opened by this user: run as root, or make it readable and writable for you")
+    if shutil.which("fusermount3") is None:
+        raise Failure("fusermount3 is missing: install the package fuse3")
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP unwind the program like Ctrl-C does, so that nothing stays mounted."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def in_bytes(count: float) -> str:
+    """``157.4 MB``"""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count /= 1000
+        del units[0]
+    return f"{count:.1f} {units[0]}".replace(".0 B", " B")
+
+
+def _shown(words: Sequence[str]) -> str:
+    """A command as a person would write it."""
+    text = " ".join(words)
+    return text.replace(" ".join(IDCFS), "idcfs", 1) if text.startswith(" ".join(IDCFS)) else text
