@@ -1,0 +1,149 @@
+"""The body of one instance: out of its wrapping, and whole or an error.
+
+Three things prove a body whole, and one of them has to: the closing boundary of a multipart answer, the Content-Length,
+or chunked transfer (the last two are enforced below, by the HTTP parser). What just ends when the connection does is
+not accepted, however plausible: a connection that was cut looks the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from email.message import Message
+from typing import Protocol, Self
+
+from idcfs.archive.multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
+from idcfs.errors import Damaged, Refused
+
+
+class ByteStream(Protocol):
+    """What a body is read from: a response that is a 200. The transport's ``Answer`` is one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def compressed(self) -> bool: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+
+
+class InstanceBody(Protocol):
+    """The bytes of one stored instance, in chunks, in order; iterating raises Truncated or Damaged unless it is whole.
+
+    ``size`` is the exact size in bytes where the headers tell it, else None.
+    """
+
+    @property
+    def size(self) -> int | None: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+
+
+async def open_body(answer: ByteStream) -> InstanceBody:
+    """The instance in ``answer``, once its size is known or known not to be told.
+
+    Raises Refused for what is no instance at all (HTML, JSON, a zip), Damaged or Truncated for a broken multipart.
+    """
+    kind = _media_type(answer.headers.get("content-type", ""))
+    if kind.startswith("multipart/"):
+        return await _PartBody(answer).begin()
+    if kind not in _INSTANCE_TYPES:
+        raise Refused(f"{answer.where} sent {kind} instead of an instance")
+    return _WholeBody(answer)
+
+
+class _WholeBody:
+    """Single part: the body is the instance."""
+
+    def __init__(self, answer: ByteStream) -> None:
+        self._answer = answer
+        chunked = "transfer-encoding" in answer.headers
+        length = answer.headers.get("content-length")
+        # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
+        self.size = int(length) if length and not chunked and not answer.compressed else None
+        self._provable = chunked or length is not None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._answer)
+        except StopAsyncIteration:
+            if self._provable:
+                raise
+            raise Damaged(f"{self._answer.where} sent neither a length nor chunks: its end cannot be proven") from None
+
+
+class _PartBody:
+    """Multipart: the instance is the one part of the body."""
+
+    def __init__(self, answer: ByteStream) -> None:
+        self.size: int | None = None
+        self._answer = answer
+        self._parser = MultipartParser(boundary_of(answer.headers.get("content-type", "")), answer.where)
+        self._ready: deque[bytes] = deque()
+        self._begun = False
+        self._ended = False
+
+    async def begin(self) -> Self:
+        """Read up to the part's headers."""
+        while not self._begun and not self._ended:
+            await self._receive()
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._ready:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._receive()
+        return self._ready.popleft()
+
+    async def _receive(self) -> None:
+        try:
+            data = await anext(self._answer)
+        except StopAsyncIteration:
+            self._end()
+            return
+        for event in self._parser.feed(data):
+            self._take(event)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._parser.close()
+        if not self._begun:
+            raise Damaged(f"{self._answer.where} sent a multipart answer without a part")
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case PartBegin():
+                self._take_begin(event)
+            case PartData(data):
+                self._ready.append(data)
+
+    def _take_begin(self, begin: PartBegin) -> None:
+        if self._begun:
+            raise Damaged(f"{self._answer.where} sent more than one part")
+        kind = _media_type(begin.headers.get("content-type", ""))
+        if kind not in _INSTANCE_TYPES:
+            raise Damaged(f"{self._answer.where} sent a part of {kind} instead of an instance")
+        self._begun = True
+        self.size = begin.length
+
+
+_UNTYPED = "application/octet-stream"
+_INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
+
+
+def _media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case; bytes that nobody labelled are just bytes."""
+    if not content_type.strip():
+        return _UNTYPED
+    message = Message()
+    message["Content-Type"] = content_type
+    return message.get_content_type()

@@ -1,0 +1,266 @@
+"""QIDO-RS and WADO-RS as plain values: searches that are never silently cut, instances that are whole or an error.
+
+What a server can do is found out by asking and remembered for as long as it is mounted: the largest page it grants, and
+which form of Accept it understands. Both begin with what is most likely, and only a refusal leads on to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from idcfs.archive.body import InstanceBody, open_body
+from idcfs.archive.transport import Answer, Transport
+from idcfs.errors import Gone, Refused
+from idcfs.settings import ArchiveSettings
+
+PATIENT_ID = "00100020"
+STUDY_UID = "0020000D"
+SERIES_UID = "0020000E"
+INSTANCE_UID = "00080018"
+INSTANCE_COUNT = "00201209"  # NumberOfSeriesRelatedInstances
+
+# Without transfer-syntax=* Google and Orthanc decompress what is stored compressed. Only the type value is quoted:
+# Google answers 406 to a quoted asterisk.
+MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+SINGLE_PART = "application/dicom; transfer-syntax=*"
+WRONG_FORM = frozenset({400, 406, 415})
+"""Statuses that may mean "not in this form": 406 is the right one, Orthanc and Google say 400 too."""
+
+SMALLER_LIMITS = (200, 100)
+"""What to ask for where the usual page is refused: Microsoft's server grants 200, and everybody grants 100."""
+WRONG_LIMIT = frozenset({400, 413, 416, 422})
+
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+Item = dict[str, Any]
+T = TypeVar("T", bound=Hashable)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """One study of one patient."""
+
+    patient_id: str
+    study_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRecord:
+    """One series; ``patient_id`` is empty where nobody knows it."""
+
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    instance_count: int | None = field(compare=False)
+    """Where the server tells it. Not part of the identity: a series listed again while it grows is the same one."""
+
+
+class InstanceKey(Protocol):
+    """What an instance is asked for by."""
+
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def series_uid(self) -> str: ...
+    @property
+    def instance_uid(self) -> str: ...
+
+
+class DicomwebArchive:
+    """One DICOMweb server. Errors are those of the transport, and Refused for answers that make no sense."""
+
+    can_start_anywhere = False
+    """No DICOMweb server has shown a Range request answered with a 206 yet."""
+
+    def __init__(self, transport: Transport, archive: ArchiveSettings) -> None:
+        self._transport = transport
+        self._name = archive.name
+        self._limit = archive.page_limit
+        self._working_limit: int | None = None
+        forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
+        self._forms: tuple[str, ...] = forms
+        self._reported: set[str] = set()
+
+    async def search_studies(self) -> list[StudyRecord]:
+        """Every study of the server, in no particular order."""
+        return await self._search("/studies", PATIENT_ID, _study_record)
+
+    async def search_series(self) -> list[SeriesRecord]:
+        """Every series of the server, in no particular order; study by study where it cannot list them at once."""
+        fields = f"{PATIENT_ID},{INSTANCE_COUNT}"
+        try:
+            found = await self._search("/series", fields, _series_record)
+        except (Gone, Refused) as error:
+            log.info("%s does not list all series at once (%s): asking study by study", self._name, error)
+            return await self._search_series_by_study(fields)
+        if all(record.patient_id for record in found):
+            return found
+        patients = {study.study_uid: study.patient_id for study in await self.search_studies()}
+        return [_with_patient(record, patients.get(record.study_uid, "")) for record in found]
+
+    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None = None) -> list[str]:
+        """The SOPInstanceUIDs of a series, sorted by code point. ``expected``: how many the catalog knows of."""
+        path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/instances"
+        found = sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
+        if expected is not None and len(found) < expected and series_uid not in self._reported:
+            self._reported.add(series_uid)
+            log.warning("%s lists %d of %d instances of series %s", self._name, len(found), expected, series_uid)
+        return found
+
+    async def series_metadata(self, study_uid: str, series_uid: str) -> list[Item]:
+        """The series' instances as DICOM JSON, one object each, without bulk data."""
+        path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/metadata"
+        return self._items(await self._transport.get_json(path, kind="wado_requests"), path)
+
+    @asynccontextmanager
+    async def fetch(self, instance: InstanceKey, start: int = 0) -> AsyncIterator[InstanceBody]:
+        """The bytes of ``instance`` as stored, its size known if the headers tell it; leaving early stops the transfer.
+
+        Raises Gone where the server does not have it, Refused where it does not speak this, ValueError for a ``start``.
+        """
+        if start:
+            raise ValueError("a DICOMweb server sends an instance from its beginning only")
+        path = _instance_path(instance)
+        async with AsyncExitStack() as stack:
+            form, answer = await self._retrieve(stack, path)
+            body = await open_body(answer)
+            self._forms = (form,)
+            yield body
+
+    async def _retrieve(self, stack: AsyncExitStack, path: str) -> tuple[str, Answer]:
+        """Ask in one form after the other until one is understood. Raises the refusal of the first if none is."""
+        refusals: list[Refused] = []
+        for form in self._forms:
+            try:
+                return form, await stack.enter_async_context(self._transport.stream(path, form))
+            except Refused as refusal:
+                if refusal.status not in WRONG_FORM:
+                    raise
+                refusals.append(refusal)
+        raise refusals[0]
+
+    async def _search_series_by_study(self, fields: str) -> list[SeriesRecord]:
+        found: list[SeriesRecord] = []
+        for study in await self.search_studies():
+            parse = partial(_series_record, study_uid=study.study_uid)
+            records = await self._search(f"/studies/{study.study_uid}/series", fields, parse)
+            found += (_with_patient(record, study.patient_id) for record in records)
+        return list(dict.fromkeys(found))
+
+    async def _search(
+        self, path: str, fields: str, parse: Callable[[Item], T | None], expected: int | None = None
+    ) -> list[T]:
+        """What ``parse`` makes of every item at ``path``, without repetitions, page after page.
+
+        A page that brings nothing new is the end. A short one alone is not: Google and others grant less than was asked
+        for without saying so. It is the end where ``expected`` is reached too, which saves a series its second query.
+        """
+        found: dict[T, None] = {}
+        offset = 0
+        while True:
+            page = await self._page(path, fields, offset)
+            known = len(found)
+            found.update(dict.fromkeys(self._usable(page, parse, path)))
+            offset += len(page)
+            complete = expected is not None and len(found) >= expected and len(page) < self._limit
+            if complete or len(found) == known:
+                return list(found)
+
+    async def _page(self, path: str, fields: str, offset: int) -> list[Item]:
+        """One page; the first one that a server answers settles how large its pages may be."""
+        asked = self._limit
+        try:
+            return await self._ask(path, fields, offset, asked)
+        except Refused as refusal:
+            if refusal.status not in WRONG_LIMIT or asked == self._working_limit:
+                raise
+            first = refusal
+        for limit in (limit for limit in SMALLER_LIMITS if limit < asked):
+            try:
+                return await self._ask(path, fields, offset, limit)
+            except Refused as refusal:
+                if refusal.status not in WRONG_LIMIT:
+                    raise
+        raise first
+
+    async def _ask(self, path: str, fields: str, offset: int, limit: int) -> list[Item]:
+        params: dict[str, str | int] = {"limit": limit, "offset": offset}
+        if fields:
+            params["includefield"] = fields
+        items = self._items(await self._transport.get_json(path, params), path)
+        self._limit = self._working_limit = limit
+        return items
+
+    def _items(self, answer: Any, path: str) -> list[Item]:
+        """204, an empty body and ``[]`` are all nothing; one object instead of a list is one item."""
+        items = [answer] if isinstance(answer, dict) else answer or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise Refused(f"{self._name}{path} did not answer with a list of DICOM JSON objects")
+        return items
+
+    def _usable(self, page: Iterable[Item], parse: Callable[[Item], T | None], path: str) -> list[T]:
+        parsed = [parse(item) for item in page]
+        usable = [record for record in parsed if record is not None]
+        if len(usable) < len(parsed):
+            log.warning("%s%s: %d items without a usable UID", self._name, path, len(parsed) - len(usable))
+        return usable
+
+
+def _checked(uid: str) -> str:
+    """``uid`` if it may stand in a URL. A server would normalise ``%2e%2e`` and answer for another resource."""
+    if not _UID.fullmatch(uid):
+        raise Refused(f"{uid!r} is no DICOM UID: nothing was asked of the archive")
+    return uid
+
+
+def _instance_path(instance: InstanceKey) -> str:
+    study, series, uid = _checked(instance.study_uid), _checked(instance.series_uid), _checked(instance.instance_uid)
+    return f"/studies/{study}/series/{series}/instances/{uid}"
+
+
+def _first_value(item: Item, tag: str) -> Any:
+    """The first value of an attribute in the DICOM JSON model (PS3.18, annex F); None where it has none."""
+    attribute = item.get(tag)
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _uid(item: Item, tag: str) -> str | None:
+    value = _first_value(item, tag)
+    return value if isinstance(value, str) and _UID.fullmatch(value) else None
+
+
+def _text(item: Item, tag: str) -> str:
+    value = _first_value(item, tag)
+    return "" if value is None else str(value)
+
+
+def _count(item: Item, tag: str) -> int | None:
+    """An integer string, which servers send as a number or as text."""
+    text = _text(item, tag).strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None
+
+
+def _study_record(item: Item) -> StudyRecord | None:
+    study_uid = _uid(item, STUDY_UID)
+    return StudyRecord(_text(item, PATIENT_ID), study_uid) if study_uid else None
+
+
+def _series_record(item: Item, study_uid: str | None = None) -> SeriesRecord | None:
+    """``study_uid``: the study that was asked for, since its series may leave it out."""
+    study_uid, series_uid = _uid(item, STUDY_UID) or study_uid, _uid(item, SERIES_UID)
+    if not study_uid or not series_uid:
+        return None
+    return SeriesRecord(_text(item, PATIENT_ID), study_uid, series_uid, _count(item, INSTANCE_COUNT))
+
+
+def _with_patient(record: SeriesRecord, patient_id: str) -> SeriesRecord:
+    """``record``, its patient filled in if the server left it out."""
+    return record if record.patient_id else replace(record, patient_id=patient_id)

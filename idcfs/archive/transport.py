@@ -1,0 +1,380 @@
+"""HTTP towards one archive: one client, its limits and retries; nothing of httpx leaves except a response's headers.
+
+A request is repeated only while nothing of its body was handed out: a search until it is whole, a retrieval until its
+first byte. Every wait counts against one patience: ``timeout_seconds`` from the start, and anew with every 64 KiB that
+come in, so a server that drips a byte a second is cut off like one that is silent.
+
+HTTP/1.1 only: with HTTP/2, httpcore leaks the connection window of a stream that is left unread, and stopping a
+download half-way is what a filesystem does all day.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
+
+import httpcore
+import httpx
+import trio
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from idcfs.archive import faults
+from idcfs.archive.faults import Transient
+from idcfs.errors import DeadlinePassed, IdcfsError, QuotaSpent, Refused, Truncated, Unreachable
+from idcfs.settings import KIB, MIB, ArchiveSettings, TransportSettings
+from idcfs.stats import Stats
+
+T = TypeVar("T")
+Kind = Literal["qido_requests", "wado_requests"]
+"""The counter, besides ``requests``, under which a request is sent."""
+
+PROGRESS_BYTES = 64 * KIB
+"""Fewer than this within the timeout is no progress."""
+MAX_REDIRECTS = 5
+MAX_ERROR_BYTES = 16 * KIB
+ERROR_BODY_SECONDS = 5.0
+"""How much, and how long, is read of an answer that only explains an error."""
+
+log = logging.getLogger(__name__)
+
+# httpcore asks the socket for 64 KiB at a time. Its cost is by the piece, not by the byte: four times as much at a time
+# is half as fast again, or faster, for large instances. It is a class attribute and has no other switch.
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * KIB
+
+
+class Answer:
+    """A response whose body is still to come: an async iterator over its bytes, decompressed if need be.
+
+    Raises Truncated where the body ends before its own framing says so, DeadlinePassed where nothing comes for the
+    timeout. Not a generator: one that is left half-way has to be waited for, and who stops a download does not wait.
+    """
+
+    def __init__(self, response: httpx.Response, where: str, stats: Stats) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.where = where
+        self._response = response
+        # Not aiter_raw(): one generator fewer per chunk, and answers that were made in memory work too.
+        self._raw = aiter(cast("httpx.AsyncByteStream", response.stream))
+        self._stats = stats
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self.compressed = encoding not in ("", "identity")
+        """Whether Content-Length counts something else than the bytes that are iterated over."""
+        self._inflater = _Inflater(encoding, where) if self.compressed and self.status == 200 else None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._inflater is None:
+            return await self._receive()
+        while not (data := self._inflater.take()):
+            try:
+                self._inflater.give(await self._receive())
+            except StopAsyncIteration:
+                self._inflater.finish()
+                raise
+        return data
+
+    async def _receive(self) -> bytes:
+        try:
+            data = await anext(self._raw)
+        except httpx.HTTPError as error:
+            raise faults.of_body(error, self.where) from error
+        self._stats.count("bytes_from_archive", len(data))
+        return data
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body is at its end, else close it; waits for nothing.
+
+        httpx leaves the generators it is made of to the garbage collector when a body is dropped half-way, and trio
+        complains of each. Read on under a cancelled scope, they unwind in order at the first wait for the network.
+        """
+        with trio.CancelScope(shield=True) as scope, suppress(httpx.HTTPError):
+            scope.cancel()
+            async for _ in self._raw:
+                pass
+        with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
+            await self._response.aclose()
+
+
+class _Inflater:
+    """gzip, a bounded piece at a time, so that zeros packed a thousandfold do not fill the memory."""
+
+    def __init__(self, encoding: str, where: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise Refused(f"{where} sent its answer in the encoding {encoding!r}, which was not asked for")
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._packed = b""
+        self._where = where
+
+    def give(self, data: bytes) -> None:
+        self._packed += data
+
+    def take(self) -> bytes:
+        """The next piece, up to 1 MiB; empty: more input is needed."""
+        try:
+            data = self._stream.decompress(self._packed, MIB)
+        except zlib.error as error:
+            raise Truncated(f"{self._where} sent a body that cannot be decompressed: {error}") from error
+        self._packed = self._stream.unconsumed_tail
+        return data
+
+    def finish(self) -> None:
+        if not self._stream.eof:
+            raise Truncated(f"{self._where} sent a compressed body that ends early")
+
+
+class _Patience:
+    """A cancel scope that ends ``seconds`` after the last progress."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._owed = PROGRESS_BYTES
+        self.scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+
+    def received(self, amount: int) -> None:
+        self._owed -= amount
+        if self._owed <= 0:
+            self._owed = PROGRESS_BYTES
+            self.scope.deadline = trio.current_time() + self._seconds
+
+    def ends_within(self, state: RetryCallState) -> bool:
+        """Whether it ends before tenacity's next try."""
+        return trio.current_time() + state.upcoming_sleep >= self.scope.deadline
+
+
+class Transport:
+    """The way to one archive; an async context manager. Paths begin with a slash, under the archive's base URL.
+
+    ``auth`` adds the login to requests (and refreshes it on a 401); ``wire`` replaces the network in tests.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveSettings,
+        settings: TransportSettings,
+        stats: Stats,
+        auth: httpx.Auth | None = None,
+        wire: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._stats = stats
+        self._base_url, login = _without_login(archive.base_url)
+        self._client = self._build_client(auth or login, wire)
+        # The random share keeps readers that failed together from coming back together.
+        initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
+        self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
+        self._serves = True
+
+    def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+        settings = self._settings
+        return httpx.AsyncClient(
+            auth=auth,
+            transport=wire,
+            http1=True,
+            http2=False,
+            headers={"User-Agent": f"idcfs/{_version()}"},
+            timeout=httpx.Timeout(settings.timeout_seconds, connect=settings.connect_timeout_seconds),
+            limits=httpx.Limits(
+                max_connections=settings.max_connections,
+                max_keepalive_connections=settings.max_connections,
+                keepalive_expiry=self._archive.keepalive_seconds,
+            ),
+            follow_redirects=True,
+            max_redirects=MAX_REDIRECTS,
+            event_hooks={"request": [self._count_request]},
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, traceback)
+
+    async def get_json(
+        self, path: str, params: Mapping[str, str | int] | None = None, *, kind: Kind = "qido_requests"
+    ) -> Any | None:
+        """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
+
+        Raises Gone (404), Refused (another status, or not JSON), and what else ``faults`` makes of an answer.
+        """
+        headers = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip"}
+        patience = _Patience(self._settings.timeout_seconds)
+
+        async def attempt() -> bytes:
+            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
+                return await _read_whole(answer, patience)
+
+        body = await self._insist(attempt, patience, path)
+        return self._parse(body, path) if body.strip() else None
+
+    @asynccontextmanager
+    async def stream(self, path: str, accept: str, *, kind: Kind = "wado_requests") -> AsyncIterator[Answer]:
+        """The answer to a GET of ``path``, always a 200; leaving the context early stops the transfer.
+
+        Raises Gone (204, 404, 410), Refused, AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first
+        byte. Once the body runs, it is the caller who watches its progress.
+        """
+        headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        patience = _Patience(self._settings.timeout_seconds)
+
+        async def attempt() -> Answer:
+            return await self._open(path, None, headers, kind, (200,))
+
+        async with aclosing(await self._insist(attempt, patience, path)) as answer:
+            yield answer
+
+    async def _open(
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        headers: Mapping[str, str],
+        kind: Kind,
+        welcome: tuple[int, ...],
+    ) -> Answer:
+        """Send once. Raises Transient where another try may help, else what is wrong with the answer."""
+        answer = await self._send(path, params, headers, kind)
+        if answer.status in welcome:
+            return answer
+        async with aclosing(answer):
+            body = await _read_some(answer)
+        raise faults.of_answer(answer.status, answer.headers, body, answer.where, self._settings.timeout_seconds)
+
+    async def _send(
+        self, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], kind: Kind
+    ) -> Answer:
+        where = self._where(path)
+        try:
+            request = self._client.build_request(
+                "GET", self._base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
+            )
+            response = await self._client.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise faults.of_request(error, where) from error
+        try:
+            return Answer(response, where, self._stats)
+        except Refused:
+            await response.aclose()
+            raise
+
+    async def _insist(self, attempt: Callable[[], Awaitable[T]], patience: _Patience, path: str) -> T:
+        """``attempt`` until it works, or until attempts or patience are used up."""
+        exhausted = stop_after_attempt(self._settings.max_attempts)
+        retrying = AsyncRetrying(
+            sleep=trio.sleep,
+            retry=retry_if_exception_type(Transient),
+            wait=self._pause,
+            stop=lambda state: exhausted(state) or patience.ends_within(state),
+            before_sleep=lambda _: self._stats.count("retries"),
+            reraise=True,
+        )
+        try:
+            with patience.scope:
+                result: T = await retrying(attempt)
+                self._note_success()
+                return result
+        except Transient as fault:
+            self._note(fault.error)
+            raise fault.error from fault.__cause__
+        except IdcfsError as error:
+            self._note(error)
+            raise
+        late = DeadlinePassed(f"{self._where(path)} made no progress for {self._settings.timeout_seconds:g} s")
+        self._note(late)
+        raise late
+
+    def _pause(self, state: RetryCallState) -> float:
+        """Seconds until the next try."""
+        fault = state.outcome.exception() if state.outcome else None
+        if not isinstance(fault, Transient):
+            return 0.0
+        if fault.at_once and state.attempt_number == 1:
+            return 0.0
+        return max(self._backoff(state), fault.retry_after_seconds)
+
+    def _parse(self, body: bytes, path: str) -> Any:
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Refused(f"{self._where(path)} did not answer with JSON: {error}") from error
+
+    async def _count_request(self, request: httpx.Request) -> None:
+        """Called by httpx for everything it sends: retries, redirects, repetitions with a fresh login."""
+        self._stats.count("requests")
+        self._stats.count(request.extensions["idcfs_kind"])
+
+    def _note(self, error: IdcfsError) -> None:
+        """Say it once when the archive fails everybody, not for each of a thousand reads that notice."""
+        if not isinstance(error, Unreachable | DeadlinePassed | QuotaSpent):
+            return
+        if self._serves:
+            log.warning("%s", error)
+        self._serves = False
+
+    def _note_success(self) -> None:
+        if not self._serves:
+            log.info("%s answers again", self._archive.name)
+        self._serves = True
+
+    def _where(self, path: str) -> str:
+        """Names archive and path; never the URL, which may hold a login."""
+        return f"{self._archive.name}{path}"
+
+
+async def _read_whole(answer: Answer, patience: _Patience) -> bytes:
+    """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try."""
+    chunks = []
+    try:
+        async for chunk in answer:
+            patience.received(len(chunk))
+            chunks.append(chunk)
+    except Truncated as error:
+        raise Transient(error) from error
+    return b"".join(chunks)
+
+
+async def _read_some(answer: Answer) -> bytes:
+    """As much of an error's explanation as comes soon; whatever is wrong with it, the status matters more."""
+    body = b""
+    with trio.move_on_after(ERROR_BODY_SECONDS), suppress(IdcfsError):
+        async for chunk in answer:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+    return body[:MAX_ERROR_BYTES]
+
+
+def _without_login(base_url: str) -> tuple[str, httpx.Auth | None]:
+    """The URL without ``user:password@``, since httpx logs URLs, and the login by itself."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        return base_url, None  # sending will say so
+    if not url.userinfo:
+        return base_url.rstrip("/"), None
+    return str(url.copy_with(userinfo=b"")).rstrip("/"), httpx.BasicAuth(url.username, url.password)
+
+
+def _version() -> str:
+    try:
+        return version("idcfs")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

@@ -1,0 +1,106 @@
+"""A server on the loopback interface that answers byte for byte what a test wrote down, sound or not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from socket import SO_LINGER, SOL_SOCKET
+
+import trio
+
+from idcfs.archive.transport import Transport
+from idcfs.settings import ArchiveSettings, TransportSettings
+from idcfs.stats import Stats
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes over the wire for one request: ``chunks``, ``pause_seconds`` apart, and what happens to the socket."""
+
+    chunks: Sequence[bytes] = ()
+    then: str = "keep"  # or "close", "reset", "hang"
+    pause_seconds: float = 0.0
+
+
+@dataclass
+class Server:
+    """``requests`` are the heads received so far, ``connections`` the sockets accepted."""
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    connections: int = 0
+    closed_by_client: trio.Event = field(default_factory=trio.Event)
+
+
+DROP = Reply(then="close")
+
+
+def http(status: int, body: bytes = b"", headers: str = "", then: str = "keep") -> Reply:
+    """A sound answer with a Content-Length; ``headers`` are lines that end in CRLF."""
+    length = "" if status == 204 else f"Content-Length: {len(body)}\r\n"
+    return Reply([f"HTTP/1.1 {status} Whatever\r\n{headers}{length}\r\n".encode() + body], then)
+
+
+def raw(head: str, *chunks: bytes, then: str = "close", pause_seconds: float = 0.0) -> Reply:
+    """A 200 with just these header lines, then ``chunks`` as they are."""
+    return Reply([f"HTTP/1.1 200 OK\r\n{head}\r\n".encode(), *chunks], then, pause_seconds)
+
+
+@asynccontextmanager
+async def serving(*replies: Reply) -> AsyncIterator[Server]:
+    """A server that gives ``replies`` in order, the last one for ever."""
+    server = Server()
+    script = list(replies)
+    async with trio.open_nursery() as nursery:
+        serve = partial(_serve, server, lambda: script.pop(0) if len(script) > 1 else script[0])
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        server.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def transport_to(url: str, stats: Stats | None = None, **settings: float) -> AsyncIterator[Transport]:
+    """A transport with short waits. ``settings`` override those of ``TransportSettings``."""
+    short: dict[str, float] = {"timeout_seconds": 10.0, "backoff_initial_seconds": 0.001, "backoff_max_seconds": 0.002}
+    archive = ArchiveSettings(name="scripted", base_url=url)
+    chosen = TransportSettings(**(short | settings))  # type: ignore[arg-type]
+    async with Transport(archive, chosen, stats or Stats()) as transport:
+        yield transport
+
+
+async def _serve(server: Server, next_reply: Callable[[], Reply], stream: trio.SocketStream) -> None:
+    server.connections += 1
+    try:
+        while (head := await _receive_head(stream)) is not None:
+            server.requests.append(head)
+            reply = next_reply()
+            for chunk in reply.chunks:
+                await stream.send_all(chunk)
+                await trio.sleep(reply.pause_seconds)
+            if reply.then != "keep":
+                await _part(stream, reply.then)
+                break
+    except trio.BrokenResourceError:
+        server.closed_by_client.set()
+    await stream.aclose()
+
+
+async def _part(stream: trio.SocketStream, how: str) -> None:
+    if how == "hang":
+        await trio.sleep_forever()
+    if how == "reset":
+        stream.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def _receive_head(stream: trio.SocketStream) -> str | None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        data = await stream.receive_some()
+        if not data:
+            return None
+        head += data
+    return head.decode()
