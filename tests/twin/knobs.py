@@ -1,0 +1,219 @@
+"""Every habit of a real archive that a client has to survive, as one frozen value.
+
+The defaults make a friendly archive with the habits of Google's (ARCHIVES.md, section 2). ``PROFILES`` names the
+habits of other servers, to start from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """The twin's behaviour. A field that begins with ``qido_`` touches listings only."""
+
+    match: str = ""
+    """Only requests whose path contains this are treated by the knobs; all others by the defaults."""
+
+    # -- time -------------------------------------------------------------------------------------------------------
+    latency_seconds: float = 0.0
+    """Before the first byte of an answer. A round trip to the proxy is 40–80 ms; Orthanc buffers whole bodies first."""
+    bytes_per_second: float = 0.0
+    """Throttle of each body; 0 is none. One connection to Google gives some 30 MB/s."""
+    chunk_bytes: int = 256 * 1024
+    """Size of one write of a body."""
+    stall_after_bytes: int | None = None
+    """Silence after so many bytes of a body: a dead peer behind a live connection."""
+    drip_after_bytes: int | None = None
+    """One byte a second after so many bytes: progress that is none (DESIGN.md: under 64 KiB per timeout)."""
+    keepalive_seconds: float = 60.0
+    """Idle connections are closed after this; Orthanc: 1.0 (it races a client's pool)."""
+
+    # -- forms of WADO-RS -------------------------------------------------------------------------------------------
+    single_part: bool = True
+    """``application/dicom`` is served for instances; dcm4chee and Orthanc know multipart only."""
+    multipart: bool = True
+    """``multipart/related`` is served; static files know single part only."""
+    refused_form_status: int = 406
+    """Answer to an Accept that fits nothing; Google's 400 can mean 406."""
+    single_first_status: int = 0
+    """Answer when ``application/dicom`` comes first in Accept, whatever follows; Orthanc: 400. 0: no such habit."""
+    strict_quotes: bool = False
+    """406 unless the ``type`` value, and only it, is quoted (Google)."""
+    ignore_accept: bool = False
+    """Always answer multipart, even to who wants a single part (Orthanc to ``*/*``, seen in the wild)."""
+    boundary: str = "quoted"
+    """How Content-Type names the boundary: ``quoted``, ``unquoted`` or ``missing`` (all met in the wild)."""
+    part_length: bool = True
+    """Part headers carry Content-Length (Orthanc); Google's and dcm4chee's do not promise it."""
+    multipart_preamble: bool = False
+    """Text before the first boundary and after the last one, which RFC 2046 allows and parsers must skip."""
+    framing: str = "length"
+    """Of instance bodies: ``length`` (Content-Length), ``chunked``, or ``close`` (ends with the connection)."""
+    series_framing: str = "chunked"
+    """Of series and study bodies; Orthanc: ``close``, only the closing boundary shows that it is whole."""
+    ranges: bool = False
+    """Range is honoured on single parts with 206 and Content-Range; nobody documents it for WADO-RS."""
+    range_style: str = "right"
+    """``right``; ``shifted`` (206 of another range, truthfully labelled); ``bare`` (206 with the whole body and without
+    Content-Range: dcm4chee's *partial result*)."""
+    head: bool = False
+    """HEAD is answered like GET without a body; otherwise 404 (Orthanc)."""
+    etag: bool = False
+    """Instances carry an ETag."""
+    gzip: str = "never"
+    """Content-Encoding gzip: ``never``, ``asked`` (Orthanc: 35 times slower), or ``always`` (rude)."""
+    storage_info: bool = False
+    """``:getStorageInfo`` answers the stored size (Google, to who may); otherwise 404 (proxy)."""
+    rendered_status: int = 501
+    """Answer to ``/rendered``."""
+
+    # -- transfer syntax --------------------------------------------------------------------------------------------
+    transcode_without_star: bool = True
+    """Without ``transfer-syntax=*`` what is not Explicit VR Little Endian comes back re-encoded as that (Google)."""
+    strip_star: bool = False
+    """``transfer-syntax=*`` is dropped on the way (the proxy, for huge studies): transcoded bytes, silently."""
+
+    # -- QIDO-RS ----------------------------------------------------------------------------------------------------
+    qido_default_limit: int | None = None
+    """Items a page when no limit is given; None is Google's: 100 studies or series, 1,000 instances."""
+    qido_max_limit: int | None = None
+    """Most items a page; None is Google's: 5,000 studies or series, 50,000 instances. Microsoft: 200."""
+    qido_over_limit: str = "cap"
+    """A limit above the maximum: ``cap`` (silently, no Warning header) or ``400``."""
+    qido_order: str = "stored"
+    """``stored``, ``sorted`` by UID, or ``shuffled`` (but the same on every page): no order is documented."""
+    qido_duplicates: int = 0
+    """Every so many-th item is listed twice; Orthanc lists a study once per patient."""
+    qido_ignore_offset: bool = False
+    """Every page is the first one."""
+    qido_ignore_limit: bool = False
+    """Everything in one page (Orthanc without a limit)."""
+    qido_ignore_filters: bool = False
+    """Query filters are ignored and *everything* is returned."""
+    qido_unknown_filter: str = "400"
+    """A filter on an attribute that cannot be searched: ``400`` (Google) or ``ignore`` (Orthanc)."""
+    qido_empty: str = "204"
+    """No match: ``204`` (Google, dcm4chee, Microsoft), ``[]`` (Orthanc), or ``empty`` (200 without a body)."""
+    qido_dict: bool = False
+    """A lone match is a dict instead of a list of one (clients met that)."""
+    qido_hidden: tuple[str, ...] = ()
+    """UIDs (study, series or instance) that listings leave out."""
+
+    # -- refusals ---------------------------------------------------------------------------------------------------
+    missing: tuple[str, ...] = ()
+    """UIDs (study, series or instance) that are listed and cannot be retrieved: of another release."""
+    missing_status: int = 404
+    """How that is said: 204 (proxy), 404, or 410."""
+    fail_next: tuple[int, ...] = ()
+    """Statuses of the next answers, one each; 0 lets one request through."""
+    fail_always: int = 0
+    """Status of every answer; 0 is none. 401 and 403 make an archive that wants a login."""
+    fail_body: str = "json"
+    """What such an answer carries: ``json``, ``array`` (Google's ``[{"error": …}]``), ``html``, or ``empty`` (Google's
+    429 arrives through the proxy as an empty 500)."""
+    retry_after: str = ""
+    """Retry-After of such an answer, and of a spent quota: seconds or an HTTP date."""
+    refuse_next: int = 0
+    """So many next connections are closed before the first byte of an answer."""
+    bearer_tokens: tuple[str, ...] = ()
+    """If any: 401 to requests that carry none of these tokens."""
+    quota_bytes: int | None = None
+    """Body bytes of a day; after that 429 with an HTML body (proxy)."""
+    max_response_bytes: int | None = None
+    """A platform's cap on one body; App Engine: 32 MiB."""
+    max_response_action: str = "500"
+    """Above the cap: an empty ``500``, or ``cut`` (the body ends there with the connection)."""
+    redirect: int = 0
+    """Status (302, 307, …) of a redirect to the same address with ``_redirected=1`` (dcm4chee may); 0 is none."""
+
+    # -- damage -----------------------------------------------------------------------------------------------------
+    truncate_after_bytes: int | None = None
+    """Bodies end after so many bytes."""
+    truncate_ending: str = "close"
+    """How: ``close`` (the connection, mid-body), ``reset`` (rudely), ``clean`` (a well-framed short body), or
+    ``boundary`` (a well-framed short body with the closing boundary behind it)."""
+    corrupt: str = ""
+    """``other_instance`` (a sibling's bytes), ``flip`` (one byte), ``zero_preamble`` (Microsoft; harmless but other
+    bytes), ``html`` (200 with an HTML page), ``empty`` (200 with an empty body). Empty string: none."""
+    corrupt_offset: int = 1000
+    """Offset in the instance, in bytes, of the byte that ``flip`` inverts."""
+
+    def for_path(self, path: str) -> Knobs:
+        """The knobs a request to ``path`` is treated by."""
+        return self if self.match in path else DEFAULTS
+
+
+DEFAULTS = Knobs()
+
+_CHOICES = {
+    "boundary": {"quoted", "unquoted", "missing"},
+    "framing": {"length", "chunked", "close"},
+    "series_framing": {"length", "chunked", "close"},
+    "range_style": {"right", "shifted", "bare"},
+    "gzip": {"never", "asked", "always"},
+    "qido_over_limit": {"cap", "400"},
+    "qido_order": {"stored", "sorted", "shuffled"},
+    "qido_unknown_filter": {"400", "ignore"},
+    "qido_empty": {"204", "[]", "empty"},
+    "fail_body": {"json", "array", "html", "empty"},
+    "max_response_action": {"500", "cut"},
+    "truncate_ending": {"close", "reset", "clean", "boundary"},
+    "corrupt": {"", "other_instance", "flip", "zero_preamble", "html", "empty"},
+}
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "google": {"part_length": False, "strict_quotes": True, "fail_body": "array"},
+    "proxy": {
+        "part_length": False,
+        "strict_quotes": True,
+        "fail_body": "empty",
+        "max_response_bytes": 32 * 1024 * 1024,
+    },
+    "orthanc": {
+        "single_first_status": 400,
+        "single_part": False,
+        "series_framing": "close",
+        "keepalive_seconds": 1.0,
+        "qido_empty": "[]",
+        "qido_unknown_filter": "ignore",
+        "qido_default_limit": 1_000_000_000,
+        "qido_max_limit": 1_000_000_000,
+        "gzip": "asked",
+    },
+    "dcm4chee": {"single_part": False, "part_length": False, "framing": "chunked"},
+    "microsoft": {"corrupt": "zero_preamble", "qido_max_limit": 200, "qido_over_limit": "400"},
+    "static": {"multipart": False, "ranges": True, "head": True, "etag": True, "transcode_without_star": False},
+}
+"""Habits of real servers (ARCHIVES.md, sections 2, 3, 5 and 6)."""
+
+
+def parse_knobs(values: Mapping[str, Any], base: Knobs = DEFAULTS) -> Knobs:
+    """``base`` with ``values`` over it; the key ``profile`` names a profile to put in between.
+
+    Raises ValueError for an unknown name or a value that is none of the choices.
+    """
+    merged = dict(values)
+    profile = merged.pop("profile", None)
+    if profile is not None:
+        if profile not in PROFILES:
+            raise ValueError(f"no such profile: {profile}")
+        merged = PROFILES[profile] | merged
+    unknown = set(merged) - {field.name for field in fields(Knobs)}
+    if unknown:
+        raise ValueError(f"no such knobs: {', '.join(sorted(unknown))}")
+    for name, value in merged.items():
+        if isinstance(value, list | set | frozenset):
+            merged[name] = tuple(value)
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise ValueError(f"{name} cannot be {value!r}; it is one of {sorted(_CHOICES[name])}")
+    return replace(base, **merged)
+
+
+def knobs_json(knobs: Knobs) -> bytes:
+    """The knobs as JSON."""
+    return json.dumps(asdict(knobs)).encode()

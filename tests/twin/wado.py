@@ -1,0 +1,242 @@
+"""WADO-RS: instances, series, studies, metadata and frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from tests.twin.accept import Form, Refusal, agree
+from tests.twin.frames import Unservable, frame_spans, header, transcoded
+from tests.twin.knobs import Knobs
+from tests.twin.model import EXPLICIT_LITTLE, Holdings, Instance, SeriesQuery
+from tests.twin.qido import DICOM_JSON
+from tests.twin.reply import (
+    Chunks,
+    Reply,
+    bytes_reply,
+    error_reply,
+    html_reply,
+    instance_chunks,
+    joined,
+    json_reply,
+    patched,
+)
+
+_DICOM = "application/dicom"
+_OCTETS = "application/octet-stream"
+_BOUNDARY = "twin-boundary-5f1c9a"
+_CLOSING = f"\r\n--{_BOUNDARY}--".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart body."""
+
+    media_type: str
+    chunks: Chunks
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The headers of a request that decide the form of its answer."""
+
+    accept: str
+    byte_range: str
+
+
+def find(holdings: Holdings, path: dict[str, str], knobs: Knobs) -> Sequence[Instance] | Reply:
+    """The instances a path names, or the refusal if there are none or they are told to be missing."""
+    if any(uid in knobs.missing for uid in path.values()):
+        return error_reply(knobs.missing_status, knobs.fail_body)
+    found = holdings.series(SeriesQuery(study_uid=path["study"], series_uid=path.get("series")))
+    if not found:
+        return error_reply(404)
+    if "instance" in path:
+        instance = holdings.instance(found[0], path["instance"])
+        return error_reply(404) if instance is None else [instance]
+    return [instance for series in found for instance in holdings.instances(series)]
+
+
+def retrieve(holdings: Holdings, path: dict[str, str], asked: Asked, knobs: Knobs) -> Reply:
+    """An instance, or all instances of a series or study."""
+    found = find(holdings, path, knobs)
+    if isinstance(found, Reply):
+        return found
+    alone = "instance" in path
+    form = agree(asked.accept, knobs, _DICOM, single_allowed=alone)
+    if isinstance(form, Refusal):
+        return error_reply(form.status, knobs.fail_body)
+    if knobs.corrupt == "html":
+        return html_reply(200, "Sign in to continue")
+    if knobs.corrupt == "empty":
+        return Reply(200, media_type=_DICOM)
+    try:
+        parts = [_instance_part(holdings, instance, form, knobs) for instance in found]
+    except Unservable as error:
+        return error_reply(error.status, knobs.fail_body)
+    if form.multipart:
+        framing = knobs.framing if alone else knobs.series_framing
+        return replace(multipart(parts, _DICOM, knobs), framing=framing, is_dicom=True)
+    reply = _single(parts[0], found[0], asked, knobs)
+    return replace(reply, framing=knobs.framing, is_dicom=True)
+
+
+def frames(holdings: Holdings, path: dict[str, str], asked: Asked, knobs: Knobs) -> Reply:
+    """The frames of a comma-separated list of numbers, from 1."""
+    found = find(holdings, path, knobs)
+    if isinstance(found, Reply):
+        return found
+    form = agree(asked.accept, knobs, _OCTETS, single_allowed="," not in path["frames"])
+    if isinstance(form, Refusal):
+        return error_reply(form.status, knobs.fail_body)
+    try:
+        parts = _frame_parts(found[0], [int(number) for number in path["frames"].split(",")])
+    except Unservable as error:
+        return error_reply(error.status, knobs.fail_body)
+    if form.multipart:
+        return replace(multipart(parts, _OCTETS, knobs), framing=knobs.framing, is_dicom=True)
+    part = parts[0]
+    return Reply(200, part.chunks, part.length, part.media_type, framing=knobs.framing, is_dicom=True)
+
+
+def metadata(holdings: Holdings, path: dict[str, str], base_url: str, knobs: Knobs) -> Reply:
+    """The headers of the instances in DICOM JSON; large values become a BulkDataURI."""
+    found = find(holdings, path, knobs)
+    if isinstance(found, Reply):
+        return found
+    return json_reply([_metadata_json(instance, base_url) for instance in found], 200, DICOM_JSON)
+
+
+def storage_info(holdings: Holdings, path: dict[str, str], knobs: Knobs) -> Reply:
+    """``:getStorageInfo`` of Google's archive: the stored size. Whether that is the Part-10 size is undocumented."""
+    found = find(holdings, path, knobs)
+    if isinstance(found, Reply):
+        return found
+    if not knobs.storage_info:
+        return error_reply(404)
+    return json_reply({"blobStorageInfo": {"sizeBytes": str(found[0].size_bytes)}})
+
+
+def multipart(parts: Iterable[Part], inner_type: str, knobs: Knobs) -> Reply:
+    """A multipart/related body; its Content-Type names the boundary as the knobs want it."""
+    pieces: list[bytes | Chunks] = []
+    length = 0
+    lead = b"This is a multipart message.\r\n" if knobs.multipart_preamble else b""
+    for part in parts:
+        head = [f"--{_BOUNDARY}", f"Content-Type: {part.media_type}"]
+        if knobs.part_length:
+            head.append(f"Content-Length: {part.length}")
+        opening = lead + "\r\n".join([*head, "", ""]).encode()
+        pieces += [opening, part.chunks]
+        length += len(opening) + part.length
+        lead = b"\r\n"
+    tail = _CLOSING + (b"\r\nand this is its end\r\n" if knobs.multipart_preamble else b"\r\n")
+    named = {"quoted": f'; boundary="{_BOUNDARY}"', "unquoted": f"; boundary={_BOUNDARY}", "missing": ""}
+    media_type = f'multipart/related; type="{inner_type}"{named[knobs.boundary]}'
+    return Reply(200, joined([*pieces, tail]), length + len(tail), media_type, closing=_CLOSING + b"\r\n")
+
+
+def parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """``bytes=a-b`` as [start, stop), None if it is not that; a start behind the end gives an empty span."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", text.strip())
+    if match is None or match.group() == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def ranged(chunks_of: Callable[[int, int], Chunks], size: int, asked: str, style: str = "right") -> Reply:
+    """A range of a body of ``size`` bytes; ``chunks_of(start, stop)`` makes it. The whole body if none was asked."""
+    span = parse_range(asked, size)
+    if span is None:
+        return Reply(200, chunks_of(0, size), size, headers={"Accept-Ranges": "bytes"})
+    start, stop = span
+    if start >= size or stop <= start:
+        return Reply(416, headers={"Content-Range": f"bytes */{size}"})
+    if style == "bare":
+        return Reply(206, chunks_of(0, size), size)
+    if style == "shifted":
+        start = max(0, start - 1) if start else min(1, stop - 1)
+    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{size}", "Accept-Ranges": "bytes"}
+    return Reply(206, chunks_of(start, stop), stop - start, headers=headers)
+
+
+def _single(part: Part, instance: Instance, asked: Asked, knobs: Knobs) -> Reply:
+    headers = {"ETag": f'"{instance.crdc_instance_uuid}"'} if knobs.etag else {}
+    if not knobs.ranges or part.length != instance.size_bytes:
+        return Reply(200, part.chunks, part.length, part.media_type, headers)
+    body = partial(instance_chunks, instance)
+    reply = ranged(body, part.length, asked.byte_range, knobs.range_style)
+    return replace(reply, media_type=part.media_type, headers=reply.headers | headers)
+
+
+def _instance_part(holdings: Holdings, instance: Instance, form: Form, knobs: Knobs) -> Part:
+    """An instance as it is sent: stored, or re-encoded, or damaged on purpose."""
+    if knobs.corrupt == "other_instance":
+        instance = _sibling(holdings, instance)
+    syntax = instance.transfer_syntax
+    wanted = form.transfer_syntax or (EXPLICIT_LITTLE if knobs.transcode_without_star else "*")
+    if wanted not in ("*", syntax):
+        body = transcoded(instance)
+        return Part(f"{_DICOM}; transfer-syntax={EXPLICIT_LITTLE}", bytes_reply(200, body, _DICOM).chunks, len(body))
+    chunks = instance_chunks(instance)
+    if knobs.corrupt == "flip":
+        chunks = patched(chunks, knobs.corrupt_offset, lambda data: bytes(255 - byte for byte in data))
+    elif knobs.corrupt == "zero_preamble":
+        chunks = patched(chunks, 0, lambda data: bytes(len(data)), 128)
+    return Part(f"{_DICOM}; transfer-syntax={syntax}", chunks, instance.size_bytes)
+
+
+def _sibling(holdings: Holdings, instance: Instance) -> Instance:
+    """Another instance of the series; in a series of one, an instance of another series."""
+    siblings = holdings.instances(instance.series)
+    if len(siblings) > 1:
+        return siblings[(instance.ordinal + 1) % len(siblings)]
+    others = holdings.series(SeriesQuery())
+    other = others[0] if others[0] != instance.series else others[-1]
+    return holdings.instances(other)[0]
+
+
+def _frame_parts(instance: Instance, numbers: Sequence[int]) -> list[Part]:
+    spans = frame_spans(instance)
+    if not all(1 <= number <= len(spans) for number in numbers):
+        raise Unservable(404, "no such frame")
+    media_type = f"{_OCTETS}; transfer-syntax={instance.transfer_syntax}"
+    parts = []
+    for number in numbers:
+        frame = spans[number - 1]
+        chunks = joined([instance_chunks(instance, span.start, span.stop) for span in frame])
+        parts.append(Part(media_type, chunks, sum(span.stop - span.start for span in frame)))
+    return parts
+
+
+def _metadata_json(instance: Instance, base_url: str) -> dict[str, Any]:
+    dataset = _plain(header(instance))
+    url = (
+        f"{base_url}/studies/{instance.series.study_uid}/series/{instance.series.series_uid}"
+        f"/instances/{instance.instance_uid}"
+    )
+    result: dict[str, Any] = dataset.to_json_dict(
+        bulk_data_threshold=1024,
+        bulk_data_element_handler=lambda element: f"{url}/bulkdata/{element.tag:08X}",
+        suppress_invalid_tags=True,
+    )
+    result["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax]}
+    if "00280010" in result:
+        result["7FE00010"] = {"vr": "OW", "BulkDataURI": f"{url}/frames"}
+    return result
+
+
+def _plain(dataset: Dataset) -> Dataset:
+    """Without what is only filling: its value is as long as the file and nobody asks for it."""
+    if (0xFFFC, 0xFFFC) in dataset:
+        del dataset[0xFFFC, 0xFFFC]
+    return dataset
