@@ -1,0 +1,52 @@
+"""The rule of time: no call waits longer than the timeout without progress.
+
+Fewer than 64 KiB within the timeout is no progress, so that a server which sends a byte a second is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from .errors import DeadlinePassed
+from .settings import KIB
+
+FLOOR_BYTES = 64 * KIB
+
+
+class Progress:
+    """A deadline that moves on as bytes arrive, and stands still while nobody waits for any."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._since_last = 0
+        self._scope = trio.CancelScope()
+
+    @contextmanager
+    def watch(self, what: str) -> Iterator[None]:
+        """Run the block under the deadline.
+
+        :raises DeadlinePassed: when it passes; ``what`` is named in the message.
+        """
+        self._scope = trio.CancelScope(deadline=trio.current_time() + self._timeout)
+        with self._scope:
+            yield
+        if self._scope.cancelled_caught:
+            raise DeadlinePassed(f"{what}: no progress for {self._timeout:g} s")
+
+    def advance(self, amount: int) -> None:
+        """``amount`` bytes have arrived."""
+        self._since_last += amount
+        if self._since_last >= FLOOR_BYTES:
+            self.restart()
+
+    def restart(self) -> None:
+        """Give a whole timeout from now on."""
+        self._since_last = 0
+        self._scope.deadline = trio.current_time() + self._timeout
+
+    def pause(self) -> None:
+        """Stop the clock, until ``restart``."""
+        self._scope.deadline = float("inf")

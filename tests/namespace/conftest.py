@@ -1,0 +1,25 @@
+"""The catalog of the installed index, built once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from idcfs.namespace.catalog import Catalog
+from idcfs.namespace.index import PACKAGED, open_catalog
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Iterator[Path]:
+    """Where the catalog of the packaged index lies; too large to leave behind."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def packaged(cache_dir: Path) -> Catalog:
+    """The catalog of the packaged index."""
+    return open_catalog(PACKAGED, cache_dir)

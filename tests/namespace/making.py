@@ -1,0 +1,151 @@
+"""What the tests of the namespace are made of: rows, indexes, catalogs, and what a name must look like."""
+
+from __future__ import annotations
+
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from idcfs.namespace.build import build_from_parquet
+from idcfs.namespace.catalog import Catalog
+from idcfs.namespace.nodes import Level
+
+patient = settings(deadline=None)
+"""For hypothesis on a machine that others use as well."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A series as idc-index lists it."""
+
+    collection_id: str | None = "lung"
+    PatientID: str | None = "P1"
+    StudyInstanceUID: str | None = "1.2"
+    SeriesInstanceUID: str | None = "1.2.3"
+    instanceCount: int | None = 2
+    series_size_MB: float | None = 1.5
+    crdc_series_uuid: str | None = "uuid"
+    TransferSyntaxUID: str | None = "1.2.840.10008.1.2.1"
+    series_revised_idc_version: int | None = 1
+
+
+ROW = Row()
+
+INDEX = pa.schema(
+    [
+        ("collection_id", pa.string()),
+        ("PatientID", pa.string()),
+        ("StudyInstanceUID", pa.string()),
+        ("SeriesInstanceUID", pa.string()),
+        ("instanceCount", pa.int64()),
+        ("series_size_MB", pa.float64()),
+        ("crdc_series_uuid", pa.string()),
+        ("TransferSyntaxUID", pa.string()),
+        ("series_revised_idc_version", pa.int64()),
+    ]
+)
+
+
+def table_of(rows: Iterable[Row]) -> Any:
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=INDEX)
+
+
+def write_rows(path: Path, rows: Iterable[Row] = (ROW,)) -> Path:
+    pq.write_table(table_of(rows), path)
+    return path
+
+
+@contextmanager
+def catalog_of(rows: Iterable[Row], releases: dict[int, int] | None = None) -> Iterator[Catalog]:
+    """The catalog of ``rows``, by the way of a parquet file and a catalog file."""
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "catalog.arrow"
+        build_from_parquet(write_rows(Path(directory) / "index.parquet", rows), target, releases or {})
+        yield Catalog.open(target)
+
+
+def row_at(catalog: Catalog, *names: bytes) -> int:
+    """The row of the directory that ``names`` lead to."""
+    row = 0
+    for level, name in enumerate(names):
+        found = catalog.find(level, row, name)
+        assert found is not None, names
+        row = found
+    return row
+
+
+def children(catalog: Catalog, level: int, row: int) -> list[tuple[bytes, int, int]]:
+    return list(catalog.children(level, row, 0))
+
+
+def paths(catalog: Catalog) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+    """Every series' path, in the order of the directories."""
+    for collection, first, _ in catalog.children(Level.ROOT, 0, 0):
+        for patient_name, second, _ in catalog.children(Level.COLLECTION, first, 0):
+            for study, third, _ in catalog.children(Level.PATIENT, second, 0):
+                for series, _, _ in catalog.children(Level.STUDY, third, 0):
+                    yield collection, patient_name, study, series
+
+
+def assert_legal(name: bytes) -> None:
+    """``name`` can stand in a path, and shows in a terminal."""
+    assert 1 <= len(name) <= 255
+    assert name not in (b".", b"..")
+    assert not any(unicodedata.category(character) == "Cc" or character == "/" for character in name.decode())
+
+
+any_text = st.text(st.one_of(st.characters(exclude_categories=()), st.characters(categories=["Cs", "Cc"])))
+"""Surrogates and control characters too, and often."""
+encodable_text = st.text()
+
+_TRAPS = [
+    "",
+    ".",
+    "..",
+    "...",
+    ".hidden",
+    "%",
+    "%%",
+    "%~",
+    "~",
+    "%2",
+    "%2E",
+    "%2e",
+    "%25",
+    "%2F",
+    "/",
+    "a/b",
+    "\0",
+    "\n",
+]
+_TRAPS += ["\x7f", "\x80", "\x9f", "\xa0", "%\x00", "%4\x01", "ZZ RIDER MR8 1", "a=b", "é" * 128, "x" * 250, "x" * 251]
+_TRAPS += ["x" * 255, "x" * 256, "x" * 256 + "y", "/" * 85, "/" * 86, "%~" + "0" * 32, "\U0001f9e0" * 64]
+traps = st.sampled_from(_TRAPS)
+
+
+def hostile(text: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Values that make bad names: traps, long ones, and whatever hypothesis thinks of."""
+    long = st.builds(lambda start, times, end: start * times + end, text, st.integers(1, 300), text)
+    percent = st.text(st.sampled_from("%~2fFAE0./\0a")).map(str)
+    return st.one_of(traps, text, long, percent, st.builds(str.__add__, traps, traps))
+
+
+def one_of_few(text: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Names that meet again."""
+    return st.one_of(st.sampled_from(["a", "b", "A", "a b", "a.", "a-", "..", "/", "x" * 300, "x" * 299 + "y"]), text)
+
+
+def with_path(row: Row, *values: str) -> Row:
+    collection, patient_id, study, series = values
+    return replace(
+        row, collection_id=collection, PatientID=patient_id, StudyInstanceUID=study, SeriesInstanceUID=series
+    )
