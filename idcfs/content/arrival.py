@@ -1,0 +1,146 @@
+"""What has arrived of one instance: checked, and cut into blocks. No waiting and no I/O.
+
+Bytes come in order. The block that is arriving is kept here until the next one begins, also once it is full: whoever
+reads in order is served from it, whatever the cache can hold. Nothing is handed out before the file meta has shown that
+this is the instance asked for, stored as the index says.
+
+A body that broke off is followed by another one from byte 0, of which only the bytes not yet known are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..errors import Damaged
+from ..settings import KIB
+from .blocks import BLOCK_BYTES, Slice
+from .identity import is_proven
+from .instance import Instance
+
+_HEAD_BYTES = 4 * KIB
+"""How much of a second body is compared with the first: the file meta is in there, and tells transcoded bytes apart."""
+
+
+class Arrival:
+    """The bytes of ``instance`` so far. ``store`` is called with each whole block, in order."""
+
+    def __init__(self, instance: Instance, size: int | None, store: Callable[[int, bytes], None]) -> None:
+        """``size`` is the exact size in bytes, if known."""
+        self.size = size
+        """As known before, announced, or counted at the end."""
+        self.is_whole = False
+        """Whether a body came to its end."""
+        self._instance = instance
+        self._store = store
+        self._announced = False
+        self._checked = False
+        self._block = 0
+        self._buffer = memoryview(b"")  # one for all blocks: fresh memory costs more than copying does
+        self._filled = 0
+        self._head = b""
+        self._skip = 0
+
+    @property
+    def position(self) -> int:
+        """Bytes received so far."""
+        return self._block * BLOCK_BYTES + self._filled
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the file meta has shown that these are the right bytes."""
+        return self._checked
+
+    @property
+    def has_proven_size(self) -> bool:
+        """Whether the archive's answer proves ``size``; knowing it beforehand does not."""
+        return self._checked and (self._announced or self.is_whole)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every byte is here, though the body may not have ended yet."""
+        return self.is_whole or self.position == self.size
+
+    def has_passed(self, wanted: Slice) -> bool:
+        """Whether the wanted bytes lie before the block that is arriving."""
+        return wanted.block < self._block
+
+    def get(self, wanted: Slice) -> bytes | None:
+        """The wanted bytes, if they are in the block that is arriving and have arrived."""
+        if not self._checked or wanted.block != self._block or wanted.stop > self._filled:
+            return None
+        return bytes(self._buffer[wanted.start : wanted.stop])
+
+    def begin(self, announced: int | None) -> None:
+        """A body begins, at byte 0; its headers may have announced the size.
+
+        :raises Damaged: if that is not the size known.
+        """
+        self._skip = self.position
+        if announced is not None:
+            self._agree_on_size(announced)
+            self._announced = True
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(BLOCK_BYTES if self.size is None else min(self.size, BLOCK_BYTES)))
+
+    def take(self, chunk: bytes) -> Iterator[None]:
+        """Take the next bytes of the body, yielding after each piece so that it can be handed out before the next.
+
+        :raises Damaged: if these cannot be the stored bytes.
+        """
+        data = memoryview(chunk)
+        if self._skip:
+            data = self._skip_known(data)
+        while data:
+            if self._filled == BLOCK_BYTES:
+                self._block += 1
+                self._filled = 0
+            piece = data[: BLOCK_BYTES - self._filled]
+            data = data[len(piece) :]
+            self._add(piece)
+            yield
+
+    def end(self) -> None:
+        """The body was whole; so is the instance, if it is as long as was said.
+
+        :raises Damaged: if it is not.
+        """
+        if self._skip:
+            raise Damaged(f"{self._instance}: the archive sends fewer bytes than it sent before")
+        self._agree_on_size(self.position)
+        self._check(whole=True)
+        self.is_whole = True
+        if self._filled < BLOCK_BYTES:
+            self._keep()
+
+    def _skip_known(self, data: memoryview) -> memoryview:
+        start = self.position - self._skip
+        known = min(self._skip, len(data))
+        compared = self._head[start : start + known]
+        if data[: len(compared)] != compared:
+            raise Damaged(f"{self._instance}: the archive sends other bytes than it sent before")
+        self._skip -= known
+        return data[known:]
+
+    def _add(self, piece: memoryview) -> None:
+        if self.size is not None and self.position + len(piece) > self.size:
+            raise Damaged(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
+        self._buffer[self._filled : self._filled + len(piece)] = piece
+        self._filled += len(piece)
+        if len(self._head) < _HEAD_BYTES:
+            self._head += piece[: _HEAD_BYTES - len(self._head)]
+        self._check(whole=False)
+        if self._filled == BLOCK_BYTES:
+            self._keep()
+
+    def _keep(self) -> None:
+        self._store(self._block, bytes(self._buffer[: self._filled]))
+
+    def _agree_on_size(self, size: int) -> None:
+        if self.size is not None and self.size != size:
+            raise Damaged(f"{self._instance}: the archive has {size} bytes where {self.size} should be stored")
+        self.size = size
+
+    def _check(self, *, whole: bool) -> None:
+        """See, once, that this is the instance asked for, stored as the index says."""
+        if not self._checked:
+            self._checked = is_proven(self._instance, self._buffer[: self._filled], whole=whole)

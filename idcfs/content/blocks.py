@@ -1,0 +1,58 @@
+"""Blocks: what the cache keeps. An instance is cut at every MiB; its last block is as long as what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from ..settings import MIB
+
+BLOCK_BYTES = 1 * MIB
+"""Fixed: large enough that a block costs little, small enough that a header does not cost much."""
+
+Key = tuple[str, str]
+
+
+class Slice(NamedTuple):
+    """Bytes [start, stop) of block ``block``."""
+
+    block: int
+    start: int
+    stop: int
+
+
+def slices(offset: int, end: int) -> Iterator[Slice]:
+    """The blocks that bytes [offset, end) of an instance lie in."""
+    while offset < end:
+        block, start = divmod(offset, BLOCK_BYTES)
+        stop = min(BLOCK_BYTES, start + end - offset)
+        yield Slice(block, start, stop)
+        offset += stop - start
+
+
+class MemoryTier:
+    """Whole blocks in memory, least recently used out first, bounded in bytes."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._blocks: LRUCache[tuple[Key, int], bytes] = LRUCache(capacity_bytes, getsizeof=len)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes it may keep."""
+        return int(self._blocks.maxsize)
+
+    @property
+    def size(self) -> int:
+        """Bytes kept."""
+        return int(self._blocks.currsize)
+
+    def get(self, key: Key, block: int) -> bytes | None:
+        """Block ``block`` of the instance ``key``, if it is kept."""
+        return self._blocks.get((key, block))
+
+    def put(self, key: Key, block: int, data: bytes) -> None:
+        """Keep a block, if it fits at all."""
+        if len(data) <= self._blocks.maxsize:
+            self._blocks[key, block] = data

@@ -1,0 +1,272 @@
+"""One running fetch of an instance, shared by all its readers.
+
+Whoever waits for a range is handed it the moment its last byte is there, from the arriving block itself, so that no
+eviction can come between. A download runs ahead of what was asked for by a fixed window and then stands still, which
+stops the sender (by TCP's own flow control) and costs no memory.
+
+A connection that breaks is opened again and the bytes already received are skipped, as long as that leads further.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+
+import trio
+
+from ..deadline import Progress
+from ..errors import Damaged, IdcfsError, Truncated
+from ..settings import ContentSettings
+from .arrival import Arrival
+from .blocks import BLOCK_BYTES, Slice
+from .instance import Body, Instance, Source
+from .slots import Slot, Slots
+
+log = logging.getLogger(__name__)
+
+_BREAKS_WITHOUT_GAIN = 2
+"""A body that breaks off at the same byte once more is the archive's last word."""
+_MAX_BREAKS = 8
+"""Each one costs the bytes received so far once more."""
+_RESTART_SECONDS = 0.2
+"""Pause before a broken download is opened again."""
+_SPARE_AFTER_SECONDS = 0.2
+"""How long a download stands still before it has to give way to others: far longer than a reader's pause between two
+reads, far shorter than anybody's patience."""
+
+_TO_THE_END = 1 << 62
+
+
+@dataclass(slots=True)
+class _Waiter:
+    wanted: Slice
+    data: bytes | None = None
+    woken: trio.Event = field(default_factory=trio.Event)
+
+
+class Download:
+    """One running fetch. Its owner runs ``run`` once; readers call ``size``, ``get`` and ``wait``."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        size: int | None,
+        settings: ContentSettings,
+        store: Callable[[int, bytes], None],
+    ) -> None:
+        """``size`` is the exact size in bytes, if known; ``store`` is called with each whole block, in order."""
+        self.retiring = False
+        """Takes no new readers: they wait for ``retired`` and start another."""
+        self.closed = False
+        """Of no use to anybody any more: whole, failed or cancelled."""
+        self.cancelled = False
+        """Stopped before it was whole."""
+        self._instance = instance
+        self._settings = settings
+        self._arrival = Arrival(instance, size, store)
+        self._error: IdcfsError | None = None
+        self._connected = False
+        self._finishing = False
+        self._wanted_end = 0
+        self._wanted_more = trio.Event()
+        self._size_waiters = 0
+        self._size_settled = trio.Event()
+        self._waiters: list[tuple[int, int, _Waiter]] = []  # a heap: whose last byte comes first is first
+        self._numbers = itertools.count()
+        self._idle = trio.Event()
+        self._progress = Progress(settings.timeout_seconds)
+        self._scope = trio.CancelScope()
+
+    # --- readers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def known_size(self) -> int | None:
+        """The exact size in bytes, proven or not."""
+        return self._arrival.size
+
+    async def size(self) -> int:
+        """The exact size in bytes, as soon as the archive's answer proves it.
+
+        :raises IdcfsError: if the download fails before.
+        """
+        self._size_waiters += 1
+        self.want(1)
+        self._wanted_more.set()  # where only the end can show it, standing still is over
+        try:
+            await self._size_settled.wait()
+        finally:
+            self._size_waiters -= 1
+            self._notice_idle()
+        if self._arrival.size is None or not self._arrival.has_proven_size:
+            raise self._failure()
+        return self._arrival.size
+
+    def want(self, end: int) -> None:
+        """Somebody reads up to byte ``end``: stay ahead of that."""
+        self._finishing = False
+        self._run_to(end)
+
+    def serves(self, wanted: Slice) -> bool:
+        """Whether one may wait for the wanted bytes: they are in the arriving block or still to come."""
+        return not self.retiring and not self._arrival.has_passed(wanted)
+
+    def get(self, wanted: Slice) -> bytes | None:
+        """The wanted bytes, if they are in the arriving block."""
+        return self._arrival.get(wanted)
+
+    async def wait(self, wanted: Slice) -> bytes:
+        """The wanted bytes, which it ``serves`` and has not got yet.
+
+        :raises IdcfsError: if the download fails before they are there.
+        """
+        end = wanted.block * BLOCK_BYTES + wanted.stop
+        waiter = _Waiter(wanted)
+        entry = (end, next(self._numbers), waiter)
+        heapq.heappush(self._waiters, entry)
+        self.want(end)
+        try:
+            await waiter.woken.wait()
+        except trio.Cancelled:
+            self._give_up(entry)
+            raise
+        finally:
+            self._notice_idle()
+        if waiter.data is None:
+            raise self._failure()
+        return waiter.data
+
+    async def retired(self) -> None:
+        """Take no new readers, and return when the present ones are served."""
+        self.retiring = True
+        while not self._is_idle:
+            await self._idle.wait()
+
+    # --- its owner ---------------------------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Nobody reads any more: stop, unless stopping would cost more than the rest does."""
+        size, position = self._arrival.size, self._arrival.position
+        if self._connected and size is not None and size - position <= self._settings.finish_bytes:
+            self._finishing = True
+            self._run_to(_TO_THE_END)
+        else:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Stop the fetch; nobody may be waiting."""
+        if not self.closed:
+            self.closed = True
+            self.cancelled = not self._arrival.is_whole
+            if self.cancelled:
+                self._scope.cancel()
+
+    async def run(self, source: Source, slots: Slots) -> None:
+        """Fetch until whole, failed or cancelled; failures are the readers' to raise.
+
+        :param slots: one is held as long as a connection is.
+        """
+        try:
+            with self._scope, self._progress.watch(str(self._instance)):
+                async with slots.hold(self.cancel) as slot:
+                    self._connected = True
+                    await self._fetch(source, slot)
+        except IdcfsError as error:
+            self._error = error.with_traceback(None)  # whose frames would keep the arrived block in memory
+        except Exception as error:
+            log.exception("%s: the download failed", self._instance)
+            self._error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
+        finally:
+            self.closed = True
+            self._size_settled.set()
+            for _, _, waiter in self._waiters:
+                waiter.woken.set()
+            self._waiters = []
+            self._notice_idle()
+
+    # --- the fetch ---------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, source: Source, slot: Slot) -> None:
+        breaks = without_gain = 0
+        while True:
+            before = self._arrival.position
+            try:
+                async with source.fetch(self._instance) as body:
+                    return await self._receive(body, slot)
+            except Truncated as error:
+                breaks += 1
+                without_gain = 0 if self._arrival.position > before else without_gain + 1
+                if without_gain == _BREAKS_WITHOUT_GAIN or breaks == _MAX_BREAKS or self._finishing:
+                    raise
+                log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
+            await trio.sleep(_RESTART_SECONDS)
+
+    async def _receive(self, body: Body, slot: Slot) -> None:
+        self._arrival.begin(body.size)
+        async for chunk in body:
+            self._progress.advance(len(chunk))
+            for _ in self._arrival.take(chunk):
+                self._hand_out()
+                await self._stand_still(slot)
+        self._arrival.end()
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Wake whoever has waited for what is there now."""
+        if self._arrival.has_proven_size:
+            self._size_settled.set()
+        if not self._arrival.is_checked:
+            return
+        while self._waiters and self._waiters[0][0] <= self._arrival.position:
+            _, _, waiter = heapq.heappop(self._waiters)
+            waiter.data = self._arrival.get(waiter.wanted)
+            waiter.woken.set()
+
+    async def _stand_still(self, slot: Slot) -> None:
+        """Wait while far enough ahead of what is wanted; after a moment, others may have the slot."""
+        while self._is_far_enough:
+            more = self._wanted_more = trio.Event()
+            self._progress.pause()
+            with trio.move_on_after(_SPARE_AFTER_SECONDS):
+                await more.wait()
+            if not more.is_set():
+                with slot.spare():
+                    await more.wait()
+            self._progress.restart()
+
+    @property
+    def _is_far_enough(self) -> bool:
+        if self._arrival.has_all or not self._arrival.is_checked:
+            return False
+        if self._size_waiters and not self._arrival.has_proven_size:
+            return False  # only the end can show it
+        block_end = -(-self._wanted_end // BLOCK_BYTES) * BLOCK_BYTES
+        return self._arrival.position >= max(self._wanted_end + self._settings.read_ahead_bytes, block_end)
+
+    def _run_to(self, end: int) -> None:
+        if end > self._wanted_end:
+            self._wanted_end = end
+            self._wanted_more.set()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody waits for it."""
+        return not self._waiters and not self._size_waiters
+
+    def _notice_idle(self) -> None:
+        if self._is_idle:
+            self._idle.set()
+            self._idle = trio.Event()
+
+    def _give_up(self, entry: tuple[int, int, _Waiter]) -> None:
+        if entry in self._waiters:
+            self._waiters.remove(entry)
+            heapq.heapify(self._waiters)
+
+    def _failure(self) -> IdcfsError:
+        if self._error is None and self._arrival.is_whole:
+            return Damaged(f"{self._instance}: the archive has {self._arrival.size} bytes, fewer than are wanted of it")
+        return copy(self._error) or Truncated(f"{self._instance}: the download was stopped")

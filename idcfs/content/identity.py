@@ -1,0 +1,127 @@
+"""Whether the first bytes of an answer prove it to be the instance asked for, stored as the index says.
+
+A well-kept file says so in its file meta. Real archives also hold, and return unchanged, files whose file meta names
+another instance than their dataset does, and files that never had a file meta (Orthanc takes both kinds from pydicom's
+test files). For those the dataset's own SOPInstanceUID (0008,0018) decides; it stands near the start, since a dataset is
+sorted by tag (PS3.5 section 7.1).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from ..errors import Damaged
+from ..settings import KIB
+from .filemeta import LONG_LENGTH, after_file_meta, has_file_meta, parse_file_meta
+from .instance import Instance
+
+_IMPLICIT = "1.2.840.10008.1.2"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_PREAMBLE = 132  # bytes, "DICM" included
+_INSTANCE_UID = (0x0008, 0x0018)
+_UNDEFINED = 0xFFFFFFFF
+_MAX_BYTES = 64 * KIB
+"""Where (0008,0018) must have come; in real files it is within the first kilobyte."""
+
+Bytes = bytes | memoryview
+
+
+class _Encoding(NamedTuple):
+    order: str
+    """``<`` little endian, ``>`` big endian, as struct has it."""
+    explicit: bool
+
+
+def is_proven(instance: Instance, start: Bytes, *, whole: bool) -> bool:
+    """Whether ``start`` is known to begin ``instance``; False while more bytes are needed to tell.
+
+    :param whole: that no more bytes will come.
+    :raises Damaged: if it is something else.
+    """
+    if not has_file_meta(start):
+        encoding = _guessed(start)
+        if (len(start) >= _PREAMBLE or whole) and (encoding is None or instance.transfer_syntaxes):
+            raise Damaged(f"{instance}: the archive's answer is not a DICOM file: no DICM after the preamble")
+        return _is_named_by(instance, start, encoding, "a dataset without file meta", whole=whole)
+    meta = parse_file_meta(start, whole=whole)
+    if meta is None:
+        return False
+    _agree_on_syntax(instance, meta.transfer_syntax)
+    if meta.instance_uid in ("", instance.instance_uid):
+        return True
+    dataset = start[after_file_meta(start) :]
+    if meta.transfer_syntax == _DEFLATED:
+        dataset = _inflated(dataset)
+    sent = f"instance {meta.instance_uid}"
+    return _is_named_by(instance, dataset, _encoding(meta.transfer_syntax), sent, whole=whole)
+
+
+def _agree_on_syntax(instance: Instance, sent: str) -> None:
+    listed = instance.transfer_syntaxes
+    if listed and sent not in listed:
+        raise Damaged(
+            f"{instance}: not the stored bytes: the archive sent transfer syntax {sent or '(none)'}, "
+            f"the index lists {', '.join(sorted(listed))}"
+        )
+
+
+def _is_named_by(instance: Instance, dataset: Bytes, encoding: _Encoding | None, sent: str, *, whole: bool) -> bool:
+    """Whether the dataset names ``instance``; False while that cannot be told.
+
+    :raises Damaged: if it names another, or none; ``sent`` is what was sent then.
+    """
+    if encoding is None:
+        return False
+    found = _dataset_uid(dataset, encoding)
+    if found == instance.instance_uid:
+        return True
+    if found is None and not whole and len(dataset) < _MAX_BYTES:
+        return False
+    raise Damaged(f"{instance}: the archive sent {sent}")
+
+
+def _dataset_uid(data: Bytes, encoding: _Encoding) -> str | None:
+    """(0008,0018) of the dataset that starts with ``data``; empty if it is not where it should be, None if not yet."""
+    offset = 0
+    while len(data) >= offset + 12:
+        tag = struct.unpack_from(f"{encoding.order}HH", data, offset)
+        start, length = _value(data, offset, encoding)
+        if tag > _INSTANCE_UID or length == _UNDEFINED:
+            return ""
+        if tag == _INSTANCE_UID:
+            value = bytes(data[start : start + length])
+            return value.decode("ascii", "replace").strip("\0 ") if len(value) == length else None
+        offset = start + length
+    return None
+
+
+def _value(data: Bytes, offset: int, encoding: _Encoding) -> tuple[int, int]:
+    """Where the value of the element at ``offset`` starts, and its length."""
+    if not encoding.explicit:
+        return offset + 8, struct.unpack_from(f"{encoding.order}I", data, offset + 4)[0]
+    if bytes(data[offset + 4 : offset + 6]) in LONG_LENGTH:
+        return offset + 12, struct.unpack_from(f"{encoding.order}I", data, offset + 8)[0]
+    return offset + 8, struct.unpack_from(f"{encoding.order}H", data, offset + 6)[0]
+
+
+def _encoding(transfer_syntax: str) -> _Encoding:
+    return _Encoding(">" if transfer_syntax == _BIG_ENDIAN else "<", explicit=transfer_syntax != _IMPLICIT)
+
+
+def _guessed(data: Bytes) -> _Encoding | None:
+    """The encoding of a dataset without a file meta, by its first element, which is of group 0008; None if it is none."""
+    order = {b"\x08\0": "<", b"\0\x08": ">"}.get(bytes(data[:2]))
+    vr = bytes(data[4:6])
+    return _Encoding(order, explicit=vr.isalpha() and vr.isupper()) if order else None
+
+
+def _inflated(data: Bytes) -> bytes:
+    """The beginning of a deflated dataset (PS3.5 section A.5: RFC 1951, no header)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _MAX_BYTES)
+    except zlib.error:
+        return b""

@@ -1,0 +1,215 @@
+"""A source in memory that behaves as a test wrote down, sound or not, and a reader on top of it."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol, Self
+
+import trio
+import trio.testing
+
+from idcfs.content.blocks import MemoryTier
+from idcfs.content.instance import Instance
+from idcfs.content.reader import Reader
+from idcfs.settings import KIB, MIB, ContentSettings
+from idcfs.stats import Stats
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+JPEG = "1.2.840.10008.1.2.4.50"
+TIMEOUT = 60.0
+
+SHORT_LENGTH = "<HH2sH"
+LONG_LENGTH = "<HH2sHI"
+
+
+def element(number: int, vr: bytes, value: bytes) -> bytes:
+    """An element of the file meta."""
+    value += b"\0" * (len(value) % 2)
+    if vr in (b"OB", b"UN", b"UT"):
+        return struct.pack(LONG_LENGTH, 2, number, vr, 0, len(value)) + value
+    return struct.pack(SHORT_LENGTH, 2, number, vr, len(value)) + value
+
+
+def part10(uid: str, syntax: str = EXPLICIT) -> bytes:
+    """The beginning of a Part 10 file."""
+    meta = element(1, b"OB", b"\0\1") + element(3, b"UI", uid.encode()) + element(0x10, b"UI", syntax.encode())
+    return b"\0" * 128 + b"DICM" + element(0, b"UL", struct.pack("<I", len(meta))) + meta + b"\x08\0\x05\0CS\0\0"
+
+
+@lru_cache(maxsize=64)
+def dicom(uid: str, size: int, syntax: str = EXPLICIT) -> bytes:
+    """A file of ``size`` bytes, the same every time, no two stretches of it alike."""
+    head = part10(uid, syntax)
+    return head + random.Random(uid).randbytes(size - len(head))
+
+
+def instance(uid: str = "1.2.3", *syntaxes: str) -> Instance:
+    """An instance for which the index lists ``syntaxes``, Explicit Little Endian if none are given."""
+    return Instance("content", "1.1", "1.2", uid, frozenset(syntaxes or (EXPLICIT,)))
+
+
+class Bytes(Protocol):
+    """What is stored: bytes, or something that makes them up."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Huge:
+    """A file too large to be held: its beginning, then zeros."""
+
+    head: bytes
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(self.size)
+        return (self.head[start:stop] + bytes(stop - start))[: stop - start]
+
+
+@dataclass(frozen=True)
+class Script:
+    """How one fetch goes."""
+
+    data: Bytes
+    announced: int | None = None
+    chunks: Sequence[int] = (64 * KIB,)
+    """Sizes of the chunks; the last one for ever."""
+    open_seconds: float = 0.0
+    chunk_seconds: float = 0.0
+    close_seconds: float = 0.0
+    refusal: Exception | None = None
+    """Raised instead of a body."""
+    breaks_at: int | None = None
+    break_error: Exception | None = None
+    stalls_at: int | None = None
+
+
+def sound(data: Bytes, **how: object) -> Script:
+    """The whole of ``data``, with its size announced."""
+    return Script(data, announced=len(data), **how)  # type: ignore[arg-type]
+
+
+class ScriptedBody:
+    """Sends what its script says."""
+
+    def __init__(self, source: ScriptedSource, uid: str, script: Script) -> None:
+        self.size = script.announced
+        self._source = source
+        self._uid = uid
+        self._script = script
+        self._position = 0
+        self._sizes = list(script.chunks)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        script = self._script
+        await trio.sleep(script.chunk_seconds)
+        if script.stalls_at is not None and self._position >= script.stalls_at:
+            await trio.sleep_forever()
+        if script.breaks_at is not None and self._position >= script.breaks_at:
+            assert script.break_error is not None
+            raise script.break_error
+        size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
+        stops = [stop for stop in (script.breaks_at, script.stalls_at) if stop is not None]
+        chunk = script.data[self._position : min([self._position + size, *stops])]
+        if not chunk:
+            raise StopAsyncIteration
+        self._position += len(chunk)
+        self._source.delivered[self._uid] += len(chunk)
+        return chunk
+
+
+@dataclass
+class ScriptedSource:
+    """``scripts``: for each instance one, or several, of which the last is for ever."""
+
+    scripts: dict[str, Script | list[Script]]
+    fetches: Counter[str] = field(default_factory=Counter)
+    delivered: Counter[str] = field(default_factory=Counter)
+    """Bytes of bodies, over all fetches."""
+    open_bodies: int = 0
+    most_open_bodies: int = 0
+
+    @asynccontextmanager
+    async def fetch(self, instance: Instance, start: int = 0) -> AsyncIterator[ScriptedBody]:
+        """Open the bytes of ``instance`` as its script says."""
+        assert start == 0
+        uid = instance.instance_uid
+        self.fetches[uid] += 1
+        script = self.scripts[uid]
+        if isinstance(script, list):
+            script = script.pop(0) if len(script) > 1 else script[0]
+        self.open_bodies += 1
+        self.most_open_bodies = max(self.most_open_bodies, self.open_bodies)
+        try:
+            await trio.sleep(script.open_seconds)
+            if script.refusal is not None:
+                raise script.refusal
+            yield ScriptedBody(self, uid, script)
+            await trio.sleep(script.close_seconds)
+        finally:
+            self.open_bodies -= 1
+
+
+@dataclass
+class Setup:
+    """A reader and all it stands on."""
+
+    reader: Reader
+    source: ScriptedSource
+    memory: MemoryTier
+    stats: Stats
+    nursery: trio.Nursery
+
+    async def whole(self, one: Instance, step: int = 128 * KIB) -> bytes:
+        """Open, read in order, close."""
+        self.reader.open(one)
+        try:
+            return await self.rest(one, await self.reader.size(one), step=step)
+        finally:
+            self.reader.close(one)
+
+    async def rest(self, one: Instance, size: int, offset: int = 0, step: int = 128 * KIB) -> bytes:
+        """Read in order from ``offset`` to the end."""
+        return b"".join([await self.reader.read(one, size, at, step) for at in range(offset, size, step)])
+
+    def assert_nothing_is_left(self) -> None:
+        """No state of instances that nobody reads."""
+        assert not self.reader._running
+        assert not self.reader._opened
+        assert self.source.open_bodies == 0
+        assert self.reader._slots._free.value == self.reader._settings.max_downloads
+        assert not self.reader._slots._spare
+        assert self.reader._slots._leaving == 0
+
+
+@asynccontextmanager
+async def reading(
+    scripts: dict[str, Script | list[Script]] | Script | list[Script], memory_bytes: int = 64 * MIB, **settings: float
+) -> AsyncIterator[Setup]:
+    """A reader of ``scripts``, or of instance 1.2.3 alone; in the end nothing may be left of it."""
+    if not isinstance(scripts, dict):
+        scripts = {"1.2.3": scripts}
+    chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8} | settings
+    source, memory, stats = ScriptedSource(scripts), MemoryTier(memory_bytes), Stats()
+    async with trio.open_nursery() as nursery:
+        content = ContentSettings(memory_cache_bytes=memory_bytes, **chosen)  # type: ignore[arg-type]
+        setup = Setup(Reader(source, memory, content, nursery, stats), source, memory, stats, nursery)
+        yield setup
+        await trio.testing.wait_all_tasks_blocked()
+        if setup.reader._running:
+            await trio.sleep(2 * TIMEOUT)
+        setup.assert_nothing_is_left()
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,314 @@
+"""One instance: its size, its checks, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from idcfs.content.instance import Instance
+from idcfs.errors import Damaged, DeadlinePassed, Gone, IdcfsError, Refused, Truncated, Unreachable
+from idcfs.settings import KIB, MIB
+from tests.content.scripted import JPEG, TIMEOUT, Huge, Script, dicom, instance, part10, reading, sound
+
+ONE = instance()
+SIZE = 3 * MIB + 12_345
+DATA = dicom("1.2.3", SIZE)
+BROKEN = Truncated("the connection broke")
+
+
+async def test_an_announced_size_is_known_with_the_file_meta(autojump_clock: MockClock) -> None:
+    slow = sound(DATA, chunks=(100,), chunk_seconds=1.0, stalls_at=4 * KIB)
+    async with reading(slow) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        assert setup.source.delivered["1.2.3"] == 200
+        setup.reader.close(ONE)
+
+
+async def test_without_announcement_only_the_end_shows_it() -> None:
+    async with reading(Script(DATA)) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        assert setup.source.delivered["1.2.3"] == SIZE
+        assert await setup.rest(ONE, SIZE) == DATA
+        setup.reader.close(ONE)
+        assert setup.source.fetches["1.2.3"] == 1
+
+
+async def test_a_size_asked_for_later_ends_standing_still(autojump_clock: MockClock) -> None:
+    data = dicom("1.2.3", 8 * MIB)
+    async with reading(Script(data), read_ahead_bytes=1 * MIB) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, 8 * MIB, 0, 10) == data[:10]
+        await trio.sleep(1)
+        assert setup.source.delivered["1.2.3"] < 3 * MIB
+        assert await setup.reader.size(ONE) == 8 * MIB
+        assert setup.source.fetches["1.2.3"] == 1
+        setup.reader.close(ONE)
+
+
+async def test_a_size_known_beforehand_is_no_proof() -> None:
+    async with reading([Script(DATA)]) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged):
+            await setup.reader.read(ONE, SIZE + 1, SIZE, 1)
+        assert await setup.reader.size(ONE) == SIZE
+        setup.reader.close(ONE)
+
+
+WRONG = {
+    "of another instance": (sound(dicom("9.9", SIZE)), "sent instance 9.9"),
+    "transcoded": (sound(dicom("1.2.3", SIZE, JPEG)), "not the stored bytes"),
+    "without transfer syntax": (sound(part10("1.2.3", "") + bytes(1000)), "none"),
+    "HTML": (sound(b"<html>" * 1000), "not a DICOM file"),
+    "HTML, no size announced": (Script(b"<html>"), "not a DICOM file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("chunk", [1, 100, 64 * KIB])
+async def test_a_wrong_body_is_damaged_and_not_a_byte_is_handed_out(name: str, chunk: int) -> None:
+    script, message = WRONG[name]
+    script = Script(script.data, script.announced, chunks=(chunk,))
+    outcomes: list[IdcfsError] = []
+
+    async def expect(call: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        with pytest.raises(Damaged, match=message) as caught:
+            await call(ONE, *arguments)
+        outcomes.append(caught.value)
+
+    size = len(script.data)
+    async with reading(script) as setup:
+        setup.reader.open(ONE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect, setup.reader.size)
+            for offset in range(5):
+                nursery.start_soon(expect, setup.reader.read, size, offset, 5)
+        assert setup.source.fetches["1.2.3"] == 1
+        assert setup.memory.size == 0
+        setup.reader.close(ONE)
+    assert len(outcomes) == 6
+
+
+@pytest.mark.parametrize("announced", [None, 0])
+async def test_an_empty_body_is_damaged(announced: int | None) -> None:
+    async with reading(Script(b"", announced)) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged, match="not a DICOM file"):
+            await setup.reader.size(ONE)
+        with pytest.raises(Damaged, match="has 0 bytes where 9"):
+            await setup.reader.read(ONE, 9, 0, 9)
+        setup.reader.close(ONE)
+
+
+async def test_a_file_without_an_instance_uid_or_listed_syntaxes_is_taken() -> None:
+    data = b"\0" * 128 + b"DICM" + b"\x08\0\x05\0CS\0\0" + bytes(5000)
+    unlisted = Instance("content", "1.1", "1.2", "1.2.3")
+    async with reading(sound(data)) as setup:
+        assert await setup.whole(unlisted) == data
+
+
+@pytest.mark.parametrize("known", [SIZE - 1, SIZE + 1, SIZE - 2 * MIB, SIZE + 2 * MIB])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_another_size_than_expected_is_never_a_short_read(known: int, announced: bool) -> None:
+    async with reading(sound(DATA) if announced else Script(DATA)) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged):
+            await setup.reader.read(ONE, known, 0, known)
+        setup.reader.close(ONE)
+
+
+@pytest.mark.parametrize("known", [SIZE - 1, SIZE + 1, SIZE - 2 * MIB - 1, SIZE + MIB])
+async def test_a_wrong_size_is_noticed_in_the_cache_too(known: int) -> None:
+    async with reading(sound(DATA)) as setup:
+        assert await setup.whole(ONE) == DATA
+        with pytest.raises(Damaged):
+            await setup.reader.read(ONE, known, known - 10, 10)
+
+
+@pytest.mark.parametrize("by", [-1, 1, -70_000, 70_000])
+async def test_another_length_than_announced(by: int) -> None:
+    async with reading(Script(DATA, announced=SIZE + by)) as setup:
+        setup.reader.open(ONE)
+        size = await setup.reader.size(ONE)
+        with pytest.raises(Damaged):
+            await setup.reader.read(ONE, size, size - 200_000, 200_000)
+        setup.reader.close(ONE)
+
+
+@pytest.mark.parametrize("announced", [SIZE, None])
+@pytest.mark.parametrize("breaks_at", [0, 1, 300, 64 * KIB, MIB - 1, MIB, MIB + 1, SIZE - 1, SIZE])
+async def test_a_broken_body_is_resumed(autojump_clock: MockClock, breaks_at: int, announced: int | None) -> None:
+    broken = Script(DATA, announced, breaks_at=breaks_at, break_error=BROKEN)
+    async with reading([broken, Script(DATA, announced, chunks=(70_001,))]) as setup:
+        assert await setup.whole(ONE) == DATA
+        assert setup.source.fetches["1.2.3"] == (1 if breaks_at == announced else 2)
+        assert setup.stats["downloads"] == 1
+
+
+async def test_a_body_that_breaks_further_on_each_time_is_resumed_each_time(autojump_clock: MockClock) -> None:
+    broken: list[Script] = [Script(DATA, SIZE, breaks_at=at * 500_000, break_error=BROKEN) for at in range(1, 7)]
+    async with reading([*broken, sound(DATA)]) as setup:
+        assert await setup.whole(ONE) == DATA
+        assert setup.source.fetches["1.2.3"] == 7
+
+
+async def test_a_body_that_always_breaks_at_the_same_byte_is_given_up(autojump_clock: MockClock) -> None:
+    async with reading(Script(DATA, SIZE, breaks_at=2 * MIB + 5, break_error=BROKEN)) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, SIZE, 2 * MIB, 5) == DATA[2 * MIB : 2 * MIB + 5]
+        with pytest.raises(Truncated, match="broke"):
+            await setup.reader.read(ONE, SIZE, 2 * MIB, 6)
+        assert setup.source.fetches["1.2.3"] == 3
+        setup.reader.close(ONE)
+
+
+async def test_a_body_that_gains_a_byte_each_time_is_given_up_too(autojump_clock: MockClock) -> None:
+    broken: list[Script] = [Script(DATA, SIZE, breaks_at=at, break_error=BROKEN) for at in range(1000, 1100)]
+    async with reading(broken) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Truncated):
+            await setup.reader.read(ONE, SIZE, 0, SIZE)
+        assert setup.source.fetches["1.2.3"] < 10
+        setup.reader.close(ONE)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("second", [dicom("1.2.3", SIZE, JPEG), DATA[: MIB - 5], dicom("9.9", SIZE)])
+async def test_a_second_body_of_other_bytes_is_not_patched_on(
+    autojump_clock: MockClock, second: bytes, announced: bool
+) -> None:
+    first = Script(DATA, SIZE if announced else None, breaks_at=MIB, break_error=BROKEN)
+    async with reading([first, sound(second) if announced else Script(second)]) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged):
+            await setup.reader.read(ONE, SIZE, 0, SIZE)
+        setup.reader.close(ONE)
+
+
+@pytest.mark.parametrize("error", [Gone("gone"), Unreachable("down"), Refused("no", 406), Damaged("bad boundary")])
+@pytest.mark.parametrize("at", [None, 100, 2 * MIB])
+async def test_other_errors_are_the_readers_and_the_next_read_asks_again(error: IdcfsError, at: int | None) -> None:
+    fails = Script(DATA, SIZE, refusal=error) if at is None else Script(DATA, SIZE, breaks_at=at, break_error=error)
+    async with reading([fails, sound(DATA)]) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(type(error)) as caught:
+            await setup.reader.read(ONE, SIZE, SIZE - 10, 10)
+        assert (str(caught.value), vars(caught.value)) == (str(error), vars(error))
+        assert await setup.rest(ONE, SIZE) == DATA
+        assert setup.source.fetches["1.2.3"] == setup.stats["downloads"] == 2
+        setup.reader.close(ONE)
+
+
+async def test_a_bug_is_damaged_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with reading([Script(DATA, refusal=ZeroDivisionError("oops")), sound(DATA)]) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged, match="see the log"):
+            await setup.reader.size(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        setup.reader.close(ONE)
+    assert "oops" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(sound(DATA, open_seconds=1e9), id="no answer"),
+        pytest.param(sound(DATA, stalls_at=0), id="no byte"),
+        pytest.param(sound(DATA, stalls_at=MIB + 7), id="stall"),
+        pytest.param(sound(DATA, chunks=(1,), chunk_seconds=1.0), id="drip"),
+        pytest.param(sound(DATA, chunks=(1000,), chunk_seconds=1.0), id="under the floor"),
+    ],
+)
+async def test_no_progress_is_not_waited_for_longer_than_the_timeout(autojump_clock: MockClock, script: Script) -> None:
+    async with reading(script) as setup:
+        setup.reader.open(ONE)
+        before = trio.current_time()
+        with pytest.raises(DeadlinePassed, match="no progress for 60 s"):
+            await setup.reader.read(ONE, SIZE, 0, SIZE)
+        assert trio.current_time() - before == pytest.approx(TIMEOUT, abs=1)
+        setup.reader.close(ONE)
+
+
+async def test_slow_is_not_dead(autojump_clock: MockClock) -> None:
+    async with reading(sound(DATA, chunks=(8 * KIB,), chunk_seconds=5.0)) as setup:
+        assert await setup.whole(ONE) == DATA
+        assert trio.current_time() > 1000
+
+
+async def test_standing_still_is_not_waiting(autojump_clock: MockClock) -> None:
+    data = dicom("1.2.3", 8 * MIB)
+    async with reading(sound(data)) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, 8 * MIB, 0, 10) == data[:10]
+        await trio.sleep(100 * TIMEOUT)
+        assert await setup.rest(ONE, 8 * MIB) == data
+        assert setup.source.fetches["1.2.3"] == 1
+        setup.reader.close(ONE)
+
+
+async def test_a_stall_after_standing_still_has_its_whole_timeout(autojump_clock: MockClock) -> None:
+    data = dicom("1.2.3", 8 * MIB)
+    async with reading(sound(data, stalls_at=3 * MIB)) as setup:
+        setup.reader.open(ONE)
+        await setup.reader.read(ONE, 8 * MIB, 0, 10)
+        await trio.sleep(TIMEOUT - 1)
+        before = trio.current_time()
+        with pytest.raises(DeadlinePassed):
+            await setup.reader.read(ONE, 8 * MIB, 7 * MIB, 10)
+        assert trio.current_time() - before == pytest.approx(TIMEOUT)
+        setup.reader.close(ONE)
+
+
+async def test_a_header_costs_little_more_than_the_header(autojump_clock: MockClock) -> None:
+    huge = Huge(part10("1.2.3"), 250 * MIB)
+    async with reading(sound(huge)) as setup:
+        setup.reader.open(ONE)
+        size = await setup.reader.size(ONE)
+        assert await setup.reader.read(ONE, size, 0, 128 * KIB) == huge[0 : 128 * KIB]
+        await trio.sleep(1000)
+        moved = setup.source.delivered["1.2.3"]
+        assert moved <= 2 * MIB + 256 * KIB
+        assert await setup.reader.read(ONE, size, 4 * MIB, 10) == bytes(10)
+        await trio.sleep(1000)
+        assert moved < setup.source.delivered["1.2.3"] <= 6 * MIB + 128 * KIB
+        assert setup.source.fetches["1.2.3"] == 1
+        setup.reader.close(ONE)
+        await wait_all_tasks_blocked()
+        assert setup.source.open_bodies == 0
+
+
+async def test_the_window_moves_with_the_reader_and_not_only_when_it_waits(autojump_clock: MockClock) -> None:
+    huge = Huge(part10("1.2.3"), 50 * MIB)
+    async with reading(sound(huge)) as setup:
+        setup.reader.open(ONE)
+        for offset in range(0, 10 * MIB, 128 * KIB):
+            await setup.reader.read(ONE, 50 * MIB, offset, 128 * KIB)
+            await trio.sleep(0.01)
+            ahead = setup.source.delivered["1.2.3"] - offset - 128 * KIB
+            assert 2 * MIB <= ahead <= 2 * MIB + 128 * KIB
+        assert setup.stats["misses"] == 1
+        setup.reader.close(ONE)
+
+
+async def test_with_everything_there_the_connection_is_let_go_of_without_being_asked() -> None:
+    data = dicom("1.2.3", 2 * MIB + 100 * KIB)
+    async with reading(sound(data)) as setup:
+        setup.reader.open(ONE)
+        await setup.reader.read(ONE, len(data), 0, 100 * KIB)
+        await wait_all_tasks_blocked()
+        assert setup.source.open_bodies == 0
+        setup.reader.close(ONE)
+        assert setup.stats["downloads_cancelled"] == 0
+
+
+@pytest.mark.parametrize("read_ahead", [0, 1])
+async def test_no_read_ahead_at_all(read_ahead: int) -> None:
+    async with reading(sound(DATA, chunks=(10,)), read_ahead_bytes=read_ahead) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        assert await setup.reader.read(ONE, SIZE, 0, 300) == DATA[:300]
+        setup.reader.close(ONE)
