@@ -42,7 +42,8 @@ lint: setup-dev  ## Check style, types, and that imports point downward
 	$(python) -m ruff format --check
 	$(python) -m mypy --strict
 	$(bin)/lint-imports
-	bash -n scripts/setup.sh .ci/run
+	bash -n scripts/setup.sh && bash -n .ci/run
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/setup.sh .ci/run; fi
 
 format: setup-dev  ## Put the code into the form that lint asks for
 	$(python) -m ruff check --fix

@@ -12,7 +12,8 @@
     ├── Damaged             a body that is not the stored instance
     │   └── Truncated       a body that ended early: worth another try
     ├── NoAttribute         unknown extended attribute
-    └── NotADirectory       a file where a directory is needed
+    ├── NotADirectory       a file where a directory is needed
+    └── IsADirectory        a directory where a file is needed
 
 Messages are whole sentences without a final stop: what, where and, if there is one, what to do.
 """
@@ -78,6 +79,10 @@ class NotADirectory(IdcfsError):
     """A file stands where a directory is needed."""
 
 
+class IsADirectory(IdcfsError):
+    """A directory stands where a file is needed."""
+
+
 _ERRNO: dict[type[IdcfsError], int] = {
     NotFound: errno.ENOENT,
     Gone: errno.ESTALE,
@@ -87,6 +92,7 @@ _ERRNO: dict[type[IdcfsError], int] = {
     Unreachable: errno.EHOSTUNREACH,
     NoAttribute: errno.ENODATA,
     NotADirectory: errno.ENOTDIR,
+    IsADirectory: errno.EISDIR,
 }
 
 

@@ -23,7 +23,7 @@ class ArchiveSettings:
     """What users call it: ``proxy``, ``google``, or the host of a URL."""
     base_url: str
     """The DICOMweb root, without a trailing slash."""
-    page_limit: int = 1_000
+    page_limit: int = 5_000
     """Items asked for per QIDO-RS page; servers that allow fewer are found out."""
     keepalive_seconds: float = 0.8
     """How long an idle connection is kept: Orthanc drops it after 1.0 s and races whoever keeps it longer."""

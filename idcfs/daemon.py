@@ -1,0 +1,72 @@
+"""Going to the background: the command returns once the service is ready, or says in one line why it is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+from .errors import IdcfsError, UsageError
+
+_READY, _UNUSABLE, _FAILED = b"\0", b"\1", b"\2"
+"""What the service tells the command: the last two are followed by the message of a ``UsageError`` or another error."""
+
+log = logging.getLogger(__name__)
+
+
+def run_detached(service: Callable[[Callable[[], None]], None], hint: str) -> None:
+    """Run ``service`` in a process of its own and return once it calls the function it is given.
+
+    To be called before any thread or event loop is started: the process forks.
+
+    :param hint: where to look if it dies without a word.
+    :raises IdcfsError: what the service raised before it was ready.
+    """
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        _be_the_service(service, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read()
+    if answer == _READY:
+        return
+    kind, message = answer[:1], answer[1:].decode()
+    if kind == _UNUSABLE:
+        raise UsageError(message)
+    raise IdcfsError(message or f"the mount's process ended unexpectedly: {hint}")
+
+
+def _be_the_service(service: Callable[[Callable[[], None]], None], writing: int) -> NoReturn:
+    """Never returns into the caller's code: that belongs to the other process."""
+    code = 1
+    answer = os.fdopen(writing, "wb")
+    try:
+        os.setsid()
+        os.chdir("/")  # pins no directory that somebody may want to unmount
+
+        def ready() -> None:
+            _leave_terminal()
+            answer.write(_READY)
+            answer.close()
+
+        service(ready)
+        code = 0
+    except IdcfsError as error:
+        log.error("%s", error)
+        code = 2
+        if not answer.closed:
+            answer.write((_UNUSABLE if isinstance(error, UsageError) else _FAILED) + str(error).encode())
+    except BaseException:
+        log.critical("the mount's process failed: this is a bug", exc_info=True)
+    finally:
+        answer.close()
+        logging.shutdown()
+        os._exit(code)
+
+
+def _leave_terminal() -> None:
+    with open(os.devnull, "r+b") as nothing:
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing.fileno(), descriptor)

@@ -1,0 +1,240 @@
+"""The kernel's face of the filesystem: the only module that knows pyfuse3. It translates, guards and decides nothing.
+
+Rules that come from measuring (KERNEL.md, ``docs/kernel.md``): pyfuse3 dies of any exception but ``FUSEError``, so every
+handler is guarded; a name that is not there is answered with inode 0 and a timeout, so that the kernel remembers its
+absence; attributes that ``open`` made exact are invalidated before it answers.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import stat
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, StatvfsData
+
+from .errors import Damaged, IdcfsError, NoAttribute, NotFound, QuotaSpent, Unreachable, UsageError, errno_of
+from .filesystem import Attributes, Filesystem
+from .stats import Stats
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LASTING_SECONDS = 86_400.0
+"""Timeout of what does not change while the mount lives: names, directories, exact sizes."""
+PROVISIONAL_SECONDS = 10.0
+"""Timeout of a provisional size; opening the file ends it sooner."""
+
+MAX_TASKS = 500
+"""Requests worked on at once: with fewer, blocked reads would delay ``stat`` (KERNEL.md)."""
+
+_DIRECTORY_MODE = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
+_FILE_MODE = pyfuse3.ModeT(stat.S_IFREG | 0o444)
+_BLOCK_BYTES = 4096  # unit of statfs
+_READ_BYTES = 1 << 20  # what st_blksize recommends: the size of a cache block
+
+log = logging.getLogger(__name__)
+
+
+def _guarded(handler: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Turn every exception of ``handler`` into an errno: known ones by the table, a bug into EIO and a traceback."""
+
+    @functools.wraps(handler)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(*args, **kwargs)
+        except FUSEError:
+            raise
+        except IdcfsError as error:
+            raise FUSEError(_answer(args[0], handler.__name__, error)) from None
+        except Exception:
+            log.exception("%s failed: this is a bug", handler.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return guarded
+
+
+def _answer(adapter: object, what: str, error: IdcfsError) -> int:
+    """The errno for ``error``, counted and written to the log."""
+    assert isinstance(adapter, Adapter)
+    number = errno_of(error)
+    if not isinstance(error, (NotFound, NoAttribute)):
+        adapter.stats.count("errors")
+        log.log(_level(error), "%s: %s [%s]", what, error, errno.errorcode[number])
+    return number
+
+
+def _level(error: IdcfsError) -> int:
+    """How loud: of an archive that is away or spent the transport has told already, once and not per call."""
+    if isinstance(error, (Unreachable, QuotaSpent)):
+        return logging.DEBUG
+    return logging.ERROR if isinstance(error, Damaged) else logging.WARNING
+
+
+async def _read_only(*_: object, **__: object) -> Any:
+    raise FUSEError(errno.EROFS)
+
+
+_refuse: Any = _read_only  # one body for a dozen signatures
+
+
+class Adapter(pyfuse3.Operations):
+    """Every operation of a read-only filesystem, as pyfuse3 wants it."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, filesystem: Filesystem, stats: Stats) -> None:
+        super().__init__()
+        self.stats = stats
+        self._filesystem = filesystem
+        self._uid = os.getuid()
+        self._gid = os.getgid()
+
+    # --- names and attributes ----------------------------------------------------------------------------------------
+
+    @_guarded
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: Any) -> EntryAttributes:
+        attributes = await self._filesystem.lookup(parent_inode, name)
+        if attributes is None:
+            return _absent()
+        return self._entry(attributes)
+
+    @_guarded
+    async def getattr(self, inode: InodeT, ctx: Any) -> EntryAttributes:
+        return self._entry(await self._filesystem.getattr(inode))
+
+    @_guarded
+    async def access(self, inode: InodeT, mode: int, ctx: Any) -> bool:
+        if mode & os.W_OK:
+            raise FUSEError(errno.EROFS)
+        return True
+
+    @_guarded
+    async def readlink(self, inode: InodeT, ctx: Any) -> FileNameT:
+        raise FUSEError(errno.EINVAL)  # readlink(2): "not a symbolic link"; there are none
+
+    @_guarded
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: Any) -> bytes:
+        return await self._filesystem.getxattr(inode, name)
+
+    @_guarded
+    async def listxattr(self, inode: InodeT, ctx: Any) -> list[bytes]:
+        return []
+
+    @_guarded
+    async def statfs(self, ctx: Any) -> StatvfsData:
+        totals = self._filesystem.totals()
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = _BLOCK_BYTES
+        data.f_blocks = -(-totals.size // _BLOCK_BYTES)
+        data.f_files = totals.instances
+        data.f_bfree = data.f_bavail = data.f_ffree = data.f_favail = 0
+        data.f_namemax = 255
+        return data
+
+    async def forget(self, inode_list: Any) -> None:
+        """Nothing to do: inode numbers are arithmetic."""
+
+    # --- directories -------------------------------------------------------------------------------------------------
+
+    @_guarded
+    async def opendir(self, inode: InodeT, ctx: Any) -> FileHandleT:
+        return FileHandleT(await self._filesystem.opendir(inode))
+
+    @_guarded
+    async def readdir(self, fh: FileHandleT, start_id: int, token: Any) -> None:
+        for name, attributes, following in self._filesystem.readdir(fh, start_id):
+            if not pyfuse3.readdir_reply(token, name, self._entry(attributes), following):
+                break
+
+    @_guarded
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._filesystem.releasedir(fh)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    @_guarded
+    async def open(self, inode: InodeT, flags: int, ctx: Any) -> FileInfo:
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise FUSEError(errno.EROFS)
+        opened = await self._filesystem.open(inode)
+        if opened.resized:
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        return FileInfo(fh=FileHandleT(opened.handle), keep_cache=not opened.live, direct_io=opened.live)
+
+    @_guarded
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return await self._filesystem.read(fh, off, size)
+
+    @_guarded
+    async def release(self, fh: FileHandleT) -> None:
+        self._filesystem.release(fh)
+
+    async def flush(self, fh: FileHandleT) -> None:
+        """Nothing was written."""
+
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        """Nothing was written."""
+
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        """Nothing was written."""
+
+    # --- writes: there are none --------------------------------------------------------------------------------------
+
+    setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = create = write = _refuse
+    setxattr = removexattr = _refuse
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _entry(self, attributes: Attributes) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = InodeT(attributes.inode)
+        entry.generation = 0
+        entry.entry_timeout = LASTING_SECONDS
+        entry.attr_timeout = LASTING_SECONDS if attributes.lasting else PROVISIONAL_SECONDS
+        entry.st_mode = _DIRECTORY_MODE if attributes.is_directory else _FILE_MODE
+        entry.st_nlink = 1  # for a directory: "not counted", so that nobody infers a number of subdirectories from it
+        entry.st_uid = self._uid
+        entry.st_gid = self._gid
+        entry.st_size = attributes.size
+        entry.st_blksize = _READ_BYTES
+        entry.st_blocks = attributes.blocks
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified * 1_000_000_000
+        return entry
+
+
+def _absent() -> EntryAttributes:
+    """No such name: to be remembered by the kernel."""
+    entry = EntryAttributes()
+    entry.st_ino = InodeT(0)
+    entry.entry_timeout = LASTING_SECONDS
+    return entry
+
+
+@contextmanager
+def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str]) -> Iterator[None]:
+    """Mount ``adapter`` at ``mountpoint`` and unmount it at the end, however that comes.
+
+    :raises UsageError: if the kernel or libfuse refuses; libfuse has then said why on stderr.
+    """
+    try:
+        pyfuse3.init(adapter, str(mountpoint), {*options, "default_permissions", "ro", "fsname=idcfs", "subtype=idcfs"})
+    except RuntimeError as error:
+        raise UsageError(f"cannot mount at {mountpoint}: {error}") from None
+    try:
+        yield
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+async def answer_requests() -> None:
+    """Answer the kernel until unmounted or cancelled."""
+    await pyfuse3.main(max_tasks=MAX_TASKS)

@@ -1,0 +1,144 @@
+"""The composition root: builds the house, serves it, takes it down. Nothing here decides anything about files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from . import fuse, mounts
+from .archive.dicomweb import DicomwebArchive
+from .archive.transport import Transport
+from .content.blocks import MemoryTier
+from .content.reader import Reader
+from .errors import IdcfsError, UsageError
+from .filesystem import Filesystem
+from .namespace.catalog import Catalog
+from .namespace.index import QIDO, open_catalog, searched_catalog, unsearched_catalog
+from .namespace.listing import Listings
+from .namespace.sizes import SizeStore
+from .settings import MountSettings
+from .stats import Stats
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
+    """Mount and answer the kernel until unmounted or told to stop; ``ready`` is called once the mount answers.
+
+    :raises UsageError: if the mount cannot be made.
+    """
+    try:
+        trio.run(_serve, settings, ready)
+    except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
+        ours, others = group.split(IdcfsError)
+        if ours is None or others is not None:
+            raise
+        raise _first(ours) from None
+
+
+async def _serve(settings: MountSettings, ready: Callable[[], None]) -> None:
+    _make_private(settings.cache_dir)
+    catalog = _catalog(settings)
+    stats = Stats()
+    async with AsyncExitStack() as stack:
+        archive = DicomwebArchive(
+            await stack.enter_async_context(Transport(settings.archive, settings.transport, stats)), settings.archive
+        )
+        sizes = SizeStore(settings.cache_dir / "sizes.sqlite")
+        stack.callback(sizes.close)
+        async with trio.open_nursery() as nursery:
+            memory = MemoryTier(settings.content.memory_cache_bytes)
+            stats.gauge("cache_bytes", lambda: memory.size)
+
+            async def search() -> Catalog:
+                return searched_catalog(settings.archive.name, await archive.search_series())
+
+            filesystem = Filesystem(
+                catalog,
+                Listings(archive.search_instances, sizes, nursery, settings.archive.base_url),
+                Reader(archive, memory, settings.content, nursery, stats),
+                stats,
+                nursery,
+                status=_status(settings, stats),
+                search=search if settings.index == QIDO else None,
+            )
+            nursery.start_soon(sizes.run)
+            await _answer(fuse.Adapter(filesystem, stats), settings, ready)
+            nursery.cancel_scope.cancel()
+
+
+async def _answer(adapter: fuse.Adapter, settings: MountSettings, ready: Callable[[], None]) -> None:
+    """Mounted, until unmounted or a signal comes."""
+    mountpoint = settings.mountpoint
+    with fuse.mounted(adapter, mountpoint, settings.fuse_options):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_announce, mountpoint, ready)
+            await fuse.answer_requests()
+            nursery.cancel_scope.cancel()
+    log.info("unmounted %s", mountpoint)
+
+
+async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
+    """Once the kernel and we have spoken: the limits it set then can be raised, and the mount answers."""
+    await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
+    mounts.tune(mountpoint)
+    log.info("mounted %s", mountpoint)
+    ready()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            scope.cancel()
+
+
+def _catalog(settings: MountSettings) -> Catalog:
+    """The index's catalog; of an archive to be searched, one that holds only the name of its one collection."""
+    if settings.index != QIDO:
+        return open_catalog(settings.index, settings.cache_dir)
+    return unsearched_catalog(settings.archive.name)
+
+
+def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
+    """What makes ``/.status.json``; its names are promised to other programs."""
+    started = time.time()
+    fixed = {
+        "idcfs": version("idcfs"),
+        "pid": os.getpid(),
+        "mountpoint": str(settings.mountpoint),
+        "archive": settings.archive.name,
+        "url": settings.archive.base_url,
+        "index": settings.index,
+        "cache_dir": str(settings.cache_dir),
+        "memory_cache_bytes": settings.content.memory_cache_bytes,
+        "started": round(started),
+    }
+
+    def make() -> bytes:
+        return json.dumps(fixed | {"counters": stats.snapshot()}, indent=1).encode() + b"\n"
+
+    return make
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / "catalog.lock").touch()
+    except OSError as error:
+        raise UsageError(f"the cache directory {directory} cannot be written: {error.strerror}") from None
+
+
+def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one

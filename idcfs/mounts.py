@@ -1,0 +1,157 @@
+"""The machine's mounts: what is mounted, what is left of a dead daemon, and the knobs a mount gets afterwards.
+
+Facts about Linux, without pyfuse3: the commands use this too, to find a mount that another process serves.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UsageError
+
+FILESYSTEM_TYPE = "fuse.idcfs"
+
+_CONTROLS = Path("/sys/fs/fuse/connections")
+_MAX_BACKGROUND = 256
+_CONGESTION_THRESHOLD = 192
+"""With the kernel's default of 12, 32 slow readers make a fast file wait 9.5 s; at 256 it waits 0.02 s (KERNEL.md)."""
+_READ_AHEAD_KIB = 1024
+"""One cache block. A 32 MB ``dd`` at 20 ms a read takes 2.8 s at the default 128, 0.25–0.47 s at 1024 (KERNEL.md)."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of ``/proc/self/mountinfo``."""
+
+    path: Path
+    device: str
+    """major:minor"""
+    filesystem_type: str
+
+
+def mounts() -> list[Mount]:
+    """Every mount of this process' namespace, oldest first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):  # a path may hold any other line separator
+        fields, dash, rest = line.partition(b" - ")
+        if dash:
+            device, path = fields.split(b" ")[2], fields.split(b" ")[4]
+            found.append(Mount(Path(os.fsdecode(_plain(path))), device.decode(), os.fsdecode(rest.split(b" ")[0])))
+    return found
+
+
+def mount_at(path: Path) -> Mount | None:
+    """The topmost mount at exactly ``path``."""
+    at_path = [mount for mount in mounts() if mount.path == path]
+    return at_path[-1] if at_path else None
+
+
+def idcfs_mounts() -> list[Path]:
+    """Mountpoints of every idcfs."""
+    return [mount.path for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
+
+
+def absolute(path: Path) -> Path:
+    """``path`` as the kernel lists it in its mount table: without links, dots or ``~``.
+
+    :raises UsageError: for the home of an unknown user.
+    """
+    try:
+        return Path(os.path.realpath(path.expanduser()))
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def is_stale(path: Path) -> bool:
+    """Whether a mount at ``path`` has lost its daemon; by statvfs, since stat may be answered from the kernel's cache."""
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def prepare(path: Path, *, may_hide_files: bool) -> bool:
+    """See that ``path`` can be mounted on: made if missing, cleaned of a dead idcfs, and an empty directory.
+
+    :returns: whether it was made.
+    :raises UsageError: if it cannot be mounted on.
+    """
+    mount = mount_at(path)
+    if mount is not None and is_stale(path):
+        if mount.filesystem_type != FILESYSTEM_TYPE:
+            raise UsageError(f"{path} is a dead mount of type {mount.filesystem_type}: unmount it first")
+        log.info("cleaning up a dead idcfs at %s", path)
+        unmount(path, lazy=True)
+    elif mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
+        raise UsageError(f"idcfs is mounted at {path} already: 'idcfs umount {path}' first, or choose another place")
+    if not Path("/dev/fuse").exists():
+        raise UsageError("/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse")
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise UsageError("fusermount3 is missing: install the package fuse3")
+    try:
+        missing = not path.exists()
+        if missing:
+            path.mkdir()
+        empty = not any(path.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot mount at {path}: {error.strerror}") from None
+    if not empty and not may_hide_files:
+        raise UsageError(f"{path} is not empty: choose another place, or hide its files with -o nonempty")
+    return missing
+
+
+def unmount(path: Path, *, lazy: bool = False) -> None:
+    """Unmount the FUSE mount at ``path``; ``lazy`` detaches it even while in use.
+
+    :raises UsageError: if that fails, with what fusermount3 says.
+    """
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except FileNotFoundError:
+        raise UsageError("fusermount3 is missing: install the package fuse3") from None
+    if done.returncode != 0:
+        raise UsageError(f"cannot unmount {path}: {done.stderr.strip().removeprefix('fusermount3: ')}")
+
+
+def tune(path: Path) -> None:
+    """Raise the kernel's limits for the mount at ``path``; where that is not allowed, say so once and go on."""
+    mount = mount_at(path)
+    if mount is None:
+        return
+    _mount_controls()
+    connection = _CONTROLS / mount.device.partition(":")[2]
+    wanted = {
+        connection / "max_background": _MAX_BACKGROUND,
+        connection / "congestion_threshold": _CONGESTION_THRESHOLD,
+        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb"): _READ_AHEAD_KIB,
+    }
+    refused = []
+    for file, value in wanted.items():
+        try:
+            file.write_text(str(value))
+        except OSError as error:
+            refused.append(f"{file.name} ({error.strerror})")
+    if refused:
+        log.info("the kernel's defaults stay, reading in parallel may be slower: %s", ", ".join(refused))
+
+
+def _mount_controls() -> None:
+    """Mount the kernel's fuse control filesystem where it belongs, as systemd does; containers often lack it."""
+    if os.geteuid() == 0 and _CONTROLS.is_dir() and not any(_CONTROLS.iterdir()):
+        subprocess.run(["mount", "-t", "fusectl", "fusectl", str(_CONTROLS)], capture_output=True, check=False)
+
+
+def _plain(field: bytes) -> bytes:
+    """A path of mountinfo without its octal escapes."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)

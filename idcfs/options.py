@@ -1,0 +1,91 @@
+"""What users write on the command line, as values: archives, sizes, FUSE options, places."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from .errors import UsageError
+from .settings import KIB, MIB, PROXY_URL, ArchiveSettings
+
+_UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
+
+MIN_MEMORY_CACHE = 2 * MIB
+"""Two blocks: with fewer, a read that spans two could not find both."""
+
+FUSE_OPTIONS = frozenset(
+    """
+    allow_other allow_root auto_unmount noatime atime nodev nosuid noexec dev suid exec nonempty ro
+    default_permissions fsname subtype max_read
+    """.split()  # noqa: SIM905
+)
+"""What ``-o`` takes; ``nonempty`` is ours, the rest libfuse's."""
+
+
+def archive_settings(text: str) -> ArchiveSettings:
+    """The archive that ``--archive`` names.
+
+    :raises UsageError: if it is none.
+    """
+    if text == "proxy":
+        return ArchiveSettings("proxy", PROXY_URL, keepalive_seconds=30.0, single_part_first=True)
+    if text == "google":
+        raise UsageError(
+            "--archive google needs a login, which this version does not have yet: "
+            "use --archive proxy (no login), or the URL of a DICOMweb server"
+        )
+    netloc = _netloc(text)
+    if "@" in netloc:
+        raise UsageError("--archive: a password in a URL ends up in process lists and logs, so it is not taken")
+    if not netloc or re.search(r"[\s?#]", text) or not text.isprintable():
+        raise UsageError(
+            f"--archive {text!r}: give proxy, google or the URL of a DICOMweb server (http:// or https://)"
+        )
+    return ArchiveSettings(name=netloc, base_url=text.rstrip("/"))
+
+
+def _netloc(url: str) -> str:
+    """Host and port of an HTTP URL, with what stands before them; empty if it is no such URL."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return ""
+    return parts.netloc if known else ""
+
+
+def size_in_bytes(text: str) -> int:
+    """``256MiB``, ``256M``, ``268435456`` as bytes; K, M, G and T are powers of 1024.
+
+    :raises UsageError: if it is no size.
+    """
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(f"{text} is not a size: write it like 256MiB or 2GiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def fuse_options(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The single options of ``-o a,b=c -o d``.
+
+    :raises UsageError: for one that does not exist.
+    """
+    options = [option.strip() for text in texts for option in text.split(",") if option.strip()]
+    for option in options:
+        if option.partition("=")[0] not in FUSE_OPTIONS:
+            raise UsageError(f"-o {option}: no such option; there are {', '.join(sorted(FUSE_OPTIONS))}")
+    return tuple(options)
+
+
+def default_cache_dir() -> Path:
+    """Where catalogs and caches live (XDG)."""
+    return platformdirs.user_cache_path("idcfs")
+
+
+def log_file(mountpoint: Path) -> Path:
+    """Where a mount in the background writes its log (XDG state directory)."""
+    place = re.sub(r"[^\w.-]+", "-", str(mountpoint)).strip("-") or "root"
+    return platformdirs.user_state_path("idcfs") / f"{place.encode()[-200:].decode(errors='ignore')}.log"

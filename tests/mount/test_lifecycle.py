@@ -1,0 +1,238 @@
+"""Mounting, unmounting, dying, and what the command says when something cannot be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from idcfs import mounts
+from scripts.harness import IDCFS, is_mounted, run, status
+from tests.mount.conftest import NOWHERE, MountMaker
+from tests.twin.client import Twin
+
+PATIENCE_SECONDS = 20.0
+
+
+def idcfs(*words: str | Path, state: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command, whatever comes of it."""
+    env = dict(os.environ) if state is None else {**os.environ, "XDG_STATE_HOME": str(state)}
+    command = [str(word) for word in (*IDCFS, *words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` comes true before patience ends."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_umount_returns_when_the_process_is_gone(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    done = idcfs("umount", made.path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not is_mounted(made.path)
+    assert not alive(made.pid)
+
+
+def test_fusermount_works_as_well(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    run(["fusermount3", "-u", made.path])
+    assert eventually(lambda: not alive(made.pid))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_unmounts(number: signal.Signals, mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    os.kill(made.pid, number)
+    assert eventually(lambda: not alive(made.pid))
+    assert not is_mounted(made.path)
+
+
+def test_a_signal_unmounts_also_while_a_download_hangs(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    path = next(made.path.rglob("*.dcm"))
+    twin.set(match="/instances/", stall_after_bytes=0)
+    with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
+        assert eventually(lambda: status(made.path)["counters"]["running_downloads"] == 1)
+        os.kill(made.pid, signal.SIGTERM)
+        assert eventually(lambda: not alive(made.pid))
+        assert reader.wait(PATIENCE_SECONDS) != 0
+
+
+def test_after_kill_9_the_same_place_can_be_mounted_again(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    before = sorted(path.relative_to(made.path) for path in made.path.rglob("*"))
+    os.kill(made.pid, signal.SIGKILL)
+    assert eventually(lambda: mounts.is_stale(made.path))
+    again = mount(twin.url, "--index", sample_index)
+    assert again.path == made.path
+    assert sorted(path.relative_to(again.path) for path in again.path.rglob("*")) == before
+
+
+def test_umount_cleans_up_after_kill_9(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    os.kill(made.pid, signal.SIGKILL)
+    assert eventually(lambda: mounts.is_stale(made.path))
+    assert idcfs("umount", made.path).returncode == 0
+    assert not is_mounted(made.path)
+
+
+def test_inode_numbers_are_the_same_after_a_remount(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    numbers = []
+    for _ in range(2):
+        made = mount(twin.url, "--index", sample_index)
+        numbers.append({path: path.stat().st_ino for path in made.path.rglob("*")})
+        run([*IDCFS, "umount", made.path])
+    assert numbers[0] == numbers[1]
+    assert len(set(numbers[0].values())) == len(numbers[0])
+
+
+def test_sizes_are_remembered_across_mounts(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path) -> None:
+    exact = {path.stem: path.stat().st_size for path in sample.rglob("*.dcm")}
+    made = mount(twin.url, "--index", sample_index)
+    for path in made.path.rglob("*.dcm"):
+        path.open("rb").close()
+    run([*IDCFS, "umount", made.path])
+    again = mount(twin.url, "--index", sample_index)
+    assert {path.stem: path.stat().st_size for path in again.path.rglob("*.dcm")} == exact
+    assert status(again.path)["counters"]["wado_requests"] == 0
+
+
+def test_two_mounts_at_once_share_a_cache_directory(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    one = mount(twin.url, "--index", sample_index, at="one")
+    two = mount(twin.url, "--index", sample_index, at="two")
+    names = [sorted(path.relative_to(made.path) for path in made.path.rglob("*")) for made in (one, two)]
+    assert names[0] == names[1]
+    assert {entry["mountpoint"] for entry in json.loads(idcfs("status", "--json").stdout)} >= {
+        str(one.path),
+        str(two.path),
+    }
+
+
+def test_several_mounts_may_build_the_catalog_at_once(tmp_path: Path, sample_index: Path) -> None:
+    places = [tmp_path.resolve() / f"mnt{number}" for number in range(4)]
+    words = ("--archive", NOWHERE, "--index", str(sample_index), "--cache-dir", str(tmp_path / "cache"))
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    started = [subprocess.Popen([*IDCFS, "mount", str(place), *words], env=env) for place in places]
+    try:
+        assert [process.wait(60) for process in started] == [0, 0, 0, 0]
+        assert [sorted(os.listdir(place)) for place in places] == [["chest_twin", "rider_twin"]] * 4
+        assert len(list((tmp_path / "cache").glob("catalog-*.arrow*"))) == 1
+    finally:
+        for place in places:
+            if is_mounted(place):
+                mounts.unmount(place, lazy=True)
+
+
+def test_mounting_sends_no_request(mount: MountMaker, twin: Twin) -> None:
+    made = mount(twin.url, "--index", "qido")
+    assert len(os.listdir(made.path)) == 1
+    assert twin.counters()["requests"] == {}
+
+
+def test_status_tells_what_the_mount_did(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    path = next(made.path.rglob("*.dcm"))
+    size = len(path.read_bytes())
+    assert ".status.json" not in os.listdir(made.path)
+    report = json.loads((made.path / ".status.json").read_bytes())
+    assert report["pid"] == made.pid
+    assert report["mountpoint"] == str(made.path)
+    counters = report["counters"]
+    assert counters["downloads"] == counters["wado_requests"] == 1
+    assert counters["requests"] == counters["qido_requests"] + 1 == sum(twin.counters()["requests"].values())
+    assert counters["bytes_from_archive"] >= size
+    assert counters["cache_bytes"] == size
+    assert "downloads" in idcfs("status", made.path).stdout
+
+
+def test_the_foreground_ends_with_the_mount(tmp_path: Path, sample_index: Path) -> None:
+    place = tmp_path.resolve() / "mnt"
+    words = ("--archive", NOWHERE, "--index", str(sample_index), "--cache-dir", str(tmp_path / "cache"), "-f")
+    with subprocess.Popen([*IDCFS, "mount", str(place), *words], stderr=subprocess.PIPE, text=True) as process:
+        assert eventually(lambda: is_mounted(place))
+        assert sorted(os.listdir(place)) == ["chest_twin", "rider_twin"]
+        run(["fusermount3", "-u", place])
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert "mounted" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--archive", "ftp://host/x"), "--archive"),
+        (("--archive", "google"), "login"),
+        (("--index", "/nonexistent.parquet"), "No such file"),
+        (("--index", __file__), "cannot be read as a parquet index"),
+        (("--memory-cache", "much"), "not a size"),
+        (("--memory-cache", "1KiB"), "at least"),
+        (("-o", "no_such_option"), "no such option"),
+        (("--cache-dir", "/proc/nothing"), "cannot be written"),
+        (("--timeout", "-1"), "--timeout"),
+        (("--log-level", "loud"), "--log-level"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    place = tmp_path / "mnt"
+    defaults = ("--archive", NOWHERE, "--cache-dir", str(tmp_path / "cache"))
+    done = idcfs("mount", place, *defaults, *words, state=tmp_path / "state")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not is_mounted(place)
+
+
+def test_a_place_that_cannot_be_mounted_on_is_one_clear_line(tmp_path: Path, mount: MountMaker, sample_index: Path) -> None:
+    full, file = tmp_path / "full", tmp_path / "file"
+    (full / "something").mkdir(parents=True)
+    file.touch()
+    taken = mount(NOWHERE, "--index", sample_index).path
+    cases = {full: "not empty", file: "Not a directory", tmp_path / "no" / "parent": "No such file", taken: "already"}
+    for place, said in cases.items():
+        done = idcfs("mount", place, "--archive", NOWHERE, "--index", sample_index, state=tmp_path / "state")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert said in done.stderr
+    for command in ("umount", "status"):
+        done = idcfs(command, full)
+        assert (done.returncode, done.stderr) == (2, f"idcfs: no idcfs is mounted at {full.resolve()}\n")
+
+
+def test_nonempty_hides_files(tmp_path: Path, mount: MountMaker, sample_index: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "mnt" / "mine").touch()
+    made = mount(NOWHERE, "--index", sample_index, "-o", "nonempty")
+    assert sorted(os.listdir(made.path)) == ["chest_twin", "rider_twin"]
+    run([*IDCFS, "umount", made.path])
+    assert os.listdir(made.path) == ["mine"]
+
+
+def test_umount_of_a_busy_mount_says_so_and_lazy_detaches_it(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    with subprocess.Popen(["sleep", "60"], cwd=made.path) as user:
+        try:
+            done = idcfs("umount", made.path)
+            assert done.returncode != 0
+            assert "busy" in done.stderr
+            assert is_mounted(made.path)
+            assert idcfs("umount", "--lazy", made.path).returncode == 0
+            assert not is_mounted(made.path)
+        finally:
+            user.kill()
+    assert eventually(lambda: not alive(made.pid))

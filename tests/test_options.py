@@ -1,0 +1,165 @@
+"""What users write: archives, sizes, FUSE options, places."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from idcfs import mounts, options
+from idcfs.errors import UsageError
+from idcfs.settings import PROXY_URL
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("268435456", 268_435_456),
+        ("256MiB", 268_435_456),
+        ("256M", 268_435_456),
+        ("256mb", 268_435_456),
+        (" 256 MiB ", 268_435_456),
+        ("1.5KiB", 1_536),
+        ("0.5k", 512),
+        ("2GiB", 2**31),
+        ("1T", 2**40),
+        ("7B", 7),
+    ],
+)
+def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
+    assert options.size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "MiB", "-1", "1,5G", "1e3", "nan", "inf", "5P", "5 5", "0x10", "1.", "9" * 400]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size: write it like 256MiB"):
+        options.size_in_bytes(text)
+
+
+GOOD_URLS = {
+    "http://localhost:8042/dicom-web": ("localhost:8042", "http://localhost:8042/dicom-web"),
+    "https://example.org/dicomWeb/": ("example.org", "https://example.org/dicomWeb"),
+    "https://example.org": ("example.org", "https://example.org"),
+    "http://127.0.0.1:1/": ("127.0.0.1:1", "http://127.0.0.1:1"),
+    "http://[::1]:8042/rs": ("[::1]:8042", "http://[::1]:8042/rs"),
+    "https://[2001:db8::1]/rs//": ("[2001:db8::1]", "https://[2001:db8::1]/rs"),
+    "http://host:65535": ("host:65535", "http://host:65535"),
+}
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+def test_a_url_is_an_archive_called_after_its_host(url: str) -> None:
+    archive = options.archive_settings(url)
+    assert (archive.name, archive.base_url) == GOOD_URLS[url]
+
+
+def test_the_proxy_is_known_by_name() -> None:
+    assert options.archive_settings("proxy").base_url == PROXY_URL
+
+
+def test_google_says_what_to_use_instead() -> None:
+    with pytest.raises(UsageError, match=r"needs a login.*--archive proxy"):
+        options.archive_settings("google")
+
+
+BAD_URLS = [
+    "",
+    " ",
+    "Proxy",
+    "localhost:8042",
+    "ftp://host/x",
+    "file:///etc/passwd",
+    "http://",
+    "http:///path",
+    "//host",
+]
+BAD_URLS += ["http://host:port/", "http://host:0", "http://host:65536", "http://host:-1", "http://[::1", "http://::1]"]
+BAD_URLS += ["http://[no-address]/", "http://host/?limit=1", "http://host/#x", "http://host/?", "http://host/#"]
+BAD_URLS += ["http://ho st/", "http://host/a b", " http://host", "http://host\n", "http://ho\tst", "http://host/\udc80"]
+
+
+@pytest.mark.parametrize("url", BAD_URLS, ids=ascii)
+def test_what_is_no_archive_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(UsageError, match="give proxy, google or the URL of a DICOMweb server") as caught:
+        options.archive_settings(url)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # can be printed
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/", "https://me@host", "http://:secret@host", "http://@host/"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match="password in a URL") as caught:
+        options.archive_settings(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_fuse_options_are_single_whatever_way_they_were_given() -> None:
+    given = ("ro,allow_other", " nonempty ", "fsname=idc,", "", "max_read=131072")
+    assert options.fuse_options(given) == ("ro", "allow_other", "nonempty", "fsname=idc", "max_read=131072")
+    assert options.fuse_options(()) == ()
+
+
+@pytest.mark.parametrize("text", ["rw", "allow_others", "ro,=1", "ro;nonempty", "RO"])
+def test_a_fuse_option_that_does_not_exist_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"no such option; there are allow_other, "):
+        options.fuse_options((text,))
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place", ["/", "/mnt/idc", "/mnt/" + "é" * 300, "/mnt/患者" * 60, "/a b\n\udc80/" + "x" * 4000]
+)
+def test_every_mountpoint_has_a_log_file_that_can_be_made(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = options.log_file(Path(place))
+    assert log.parent == tmp_path / "idcfs"
+    log.parent.mkdir()
+    log.touch()
+
+
+def test_cache_and_log_are_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert options.default_cache_dir() == tmp_path / "cache" / "idcfs"
+    assert options.log_file(Path("/mnt/idc")) == tmp_path / "state" / "idcfs" / "mnt-idc.log"
+
+
+def test_a_place_is_absolute_and_its_parents_free_of_links_and_dots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    (real / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    monkeypatch.chdir(real)
+    monkeypatch.setenv("HOME", str(real))
+    for text in ("idc", "./idc", "inner/../idc", "~/idc", "../link/idc", f"{tmp_path}/link/inner/../idc", "idc/"):
+        assert mounts.absolute(Path(text)) == real / "idc", text
+    assert mounts.absolute(Path()) == real
+    assert mounts.absolute(Path("inner/..")) == real
+    assert mounts.absolute(Path("/")) == Path("/")
+
+
+def test_a_place_is_not_asked_whether_it_exists(tmp_path: Path) -> None:
+    assert mounts.absolute(tmp_path / "missing" / "idc") == tmp_path.resolve() / "missing" / "idc"
+
+
+def test_octal_escapes_of_mountinfo_are_read() -> None:
+    assert mounts._plain(rb"/mnt/a\040b\011c\012d\134e") == b"/mnt/a b\tc\nd\\e"
+    assert mounts._plain(rb"/mnt/a\134040b") == rb"/mnt/a\040b"
+    assert mounts._plain(b"/mnt/idc") == b"/mnt/idc"
+
+
+def test_the_mounts_of_this_machine_are_found() -> None:
+    root = mounts.mount_at(Path("/"))
+    assert root is not None
+    assert root.device.count(":") == 1
+    assert mounts.mount_at(Path("/no such mount")) is None
+    assert not any(mounts.is_stale(place) for place in (Path("/"), Path("/no such mount"), Path(os.devnull)))
