@@ -54,20 +54,44 @@ def main() -> None:
 
 @main.command()
 @click.argument("mountpoint", type=click.Path(path_type=Path))
-@click.option("--archive", default="proxy", show_default=True, metavar="proxy|google|URL",
-              help="Where instances come from: IDC's public proxy (no login, daily quota), "
-                   "Google's IDC store (not in this version yet), or a DICOMweb server.")
-@click.option("--index", default="packaged", show_default=True, metavar="packaged|qido|FILE",
-              help="What is listed: the index of the idc-index package, what the archive itself lists, "
-                   "or a parquet file with idc-index's columns.")
-@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where catalogs and sizes are kept.  [default: idcfs in the XDG cache directory]")
-@click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE",
-              help="Memory for file contents.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", type=click.FloatRange(min=0.1),
-              help="Longest wait without progress before a call fails.")
-@click.option("-o", "fuse_options", multiple=True, metavar="OPTION[=VALUE],…",
-              help="Mount options, such as allow_other or nonempty.")
+@click.option(
+    "--archive",
+    default="proxy",
+    show_default=True,
+    metavar="proxy|google|URL",
+    help="Where instances come from: IDC's public proxy (no login, daily quota), "
+    "Google's IDC store (not in this version yet), or a DICOMweb server.",
+)
+@click.option(
+    "--index",
+    default="packaged",
+    show_default=True,
+    metavar="packaged|qido|FILE",
+    help="What is listed: the index of the idc-index package, what the archive itself lists, "
+    "or a parquet file with idc-index's columns.",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where catalogs and sizes are kept.  [default: idcfs in the XDG cache directory]",
+)
+@click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE", help="Memory for file contents.")
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="Longest wait without progress before a call fails.",
+)
+@click.option(
+    "-o",
+    "fuse_options",
+    multiple=True,
+    metavar="OPTION[=VALUE],…",
+    help="Mount options, such as allow_other or nonempty.",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(LOG_LEVELS, case_sensitive=False))
 @_reports_errors

@@ -1,8 +1,8 @@
 """The kernel's face of the filesystem: the only module that knows pyfuse3. It translates, guards and decides nothing.
 
-Rules that come from measuring (KERNEL.md, ``docs/kernel.md``): pyfuse3 dies of any exception but ``FUSEError``, so every
-handler is guarded; a name that is not there is answered with inode 0 and a timeout, so that the kernel remembers its
-absence; attributes that ``open`` made exact are invalidated before it answers.
+Rules that come from measuring: pyfuse3 dies of any exception but ``FUSEError``, so every handler is guarded; a name
+that is not there is answered with inode 0 and a timeout, so that the kernel remembers its absence; attributes that ``open``
+made exact are invalidated before it answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROVISIONAL_SECONDS = 10.0
 """Timeout of a provisional size; opening the file ends it sooner."""
 
 MAX_TASKS = 500
-"""Requests worked on at once: with fewer, blocked reads would delay ``stat`` (KERNEL.md)."""
+"""Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
 _DIRECTORY_MODE = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
 _FILE_MODE = pyfuse3.ModeT(stat.S_IFREG | 0o444)

@@ -21,9 +21,9 @@ FILESYSTEM_TYPE = "fuse.idcfs"
 _CONTROLS = Path("/sys/fs/fuse/connections")
 _MAX_BACKGROUND = 256
 _CONGESTION_THRESHOLD = 192
-"""With the kernel's default of 12, 32 slow readers make a fast file wait 9.5 s; at 256 it waits 0.02 s (KERNEL.md)."""
+"""At the kernel's default of 12, a fast file behind 32 slow ones waits 9.5 s; at 256, 0.02 s (docs/measured.md)."""
 _READ_AHEAD_KIB = 1024
-"""One cache block. A 32 MB ``dd`` at 20 ms a read takes 2.8 s at the default 128, 0.25–0.47 s at 1024 (KERNEL.md)."""
+"""One cache block. A ``dd`` of 32 MB at 20 ms a read takes 2.8 s at the default 128, 0.4 s at 1024 (docs/measured.md)."""
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def absolute(path: Path) -> Path:
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a mount at ``path`` has lost its daemon; by statvfs, since stat may be answered from the kernel's cache."""
+    """Whether a mount at ``path`` has lost its daemon; by statvfs, since stat may be answered from a cache."""
     try:
         os.statvfs(path)
     except OSError as error:
@@ -95,7 +95,9 @@ def prepare(path: Path, *, may_hide_files: bool) -> bool:
     elif mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         raise UsageError(f"idcfs is mounted at {path} already: 'idcfs umount {path}' first, or choose another place")
     if not Path("/dev/fuse").exists():
-        raise UsageError("/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse")
+        raise UsageError(
+            "/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse"
+        )
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise UsageError("fusermount3 is missing: install the package fuse3")
     try:

@@ -39,7 +39,7 @@ class TransportSettings:
     """Longest wait without progress, whatever the call."""
     connect_timeout_seconds: float = 10.0
     max_connections: int = 32
-    """300 small instances are fastest over 32 connections (KERNEL.md)."""
+    """300 small instances are fastest over 32 connections (docs/measured.md)."""
     max_attempts: int = 4
     backoff_initial_seconds: float = 0.25
     backoff_max_seconds: float = 8.0

@@ -1,7 +1,7 @@
 """The file meta information of a Part 10 file (PS3.10 section 7.1), read from its first bytes as they arrive.
 
 It tells whether an archive sent what was asked for: the right instance, stored as the index says it is. Some archives
-transcode when they should not (ARCHIVES.md section 3); the bytes would look fine and be wrong.
+transcode when they should not, as the proxy does for huge studies; the bytes would look fine and be wrong.
 """
 
 from __future__ import annotations

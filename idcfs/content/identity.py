@@ -1,9 +1,9 @@
 """Whether the first bytes of an answer prove it to be the instance asked for, stored as the index says.
 
 A well-kept file says so in its file meta. Real archives also hold, and return unchanged, files whose file meta names
-another instance than their dataset does, and files that never had a file meta (Orthanc takes both kinds from pydicom's
-test files). For those the dataset's own SOPInstanceUID (0008,0018) decides; it stands near the start, since a dataset is
-sorted by tag (PS3.5 section 7.1).
+another instance than their dataset does, and files that never had a file meta: Orthanc takes both kinds, and pydicom's
+test files have them. For those the dataset's own SOPInstanceUID (0008,0018) decides; it stands near the start, since a
+dataset is sorted by tag (PS3.5 section 7.1).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _is_named_by(instance: Instance, dataset: Bytes, encoding: _Encoding | None,
 
 
 def _dataset_uid(data: Bytes, encoding: _Encoding) -> str | None:
-    """(0008,0018) of the dataset that starts with ``data``; empty if it is not where it should be, None if not yet."""
+    """(0008,0018) of the dataset that starts with ``data``: empty if not where it should be, None if not there yet."""
     offset = 0
     while len(data) >= offset + 12:
         tag = struct.unpack_from(f"{encoding.order}HH", data, offset)
@@ -113,7 +113,7 @@ def _encoding(transfer_syntax: str) -> _Encoding:
 
 
 def _guessed(data: Bytes) -> _Encoding | None:
-    """The encoding of a dataset without a file meta, by its first element, which is of group 0008; None if it is none."""
+    """The encoding of a dataset without file meta, by its first element, which is of group 0008; None if it is not."""
     order = {b"\x08\0": "<", b"\0\x08": ">"}.get(bytes(data[:2]))
     vr = bytes(data[4:6])
     return _Encoding(order, explicit=vr.isalpha() and vr.isupper()) if order else None

@@ -1,4 +1,4 @@
-"""What proves an answer to be the instance asked for, on pydicom's files as Orthanc stores them, and on other things."""
+"""What proves an answer to be the instance asked for: on pydicom's files as they are stored, and on other things."""
 
 from __future__ import annotations
 

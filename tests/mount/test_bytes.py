@@ -32,9 +32,7 @@ def originals(orthanc: Orthanc, dicom_files: dict[str, Path]) -> Originals:
 
 
 @pytest.fixture(params=["orthanc", "twin"])
-def served(
-    request: pytest.FixtureRequest, mount: MountMaker, originals: Originals, tmp_path: Path
-) -> Iterator[Mount]:
+def served(request: pytest.FixtureRequest, mount: MountMaker, originals: Originals, tmp_path: Path) -> Iterator[Mount]:
     """pydicom's files behind a mount, from the real server and from the twin."""
     if request.param == "orthanc":
         orthanc: Orthanc = request.getfixturevalue("orthanc")

@@ -199,7 +199,9 @@ def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str, tmp_path
     assert not is_mounted(place)
 
 
-def test_a_place_that_cannot_be_mounted_on_is_one_clear_line(tmp_path: Path, mount: MountMaker, sample_index: Path) -> None:
+def test_a_place_that_cannot_be_mounted_on_is_one_clear_line(
+    tmp_path: Path, mount: MountMaker, sample_index: Path
+) -> None:
     full, file = tmp_path / "full", tmp_path / "file"
     (full / "something").mkdir(parents=True)
     file.touch()

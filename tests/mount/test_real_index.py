@@ -39,7 +39,9 @@ def idc_twin() -> Iterator[Twin]:
 
 def anonymous_kib(mount: Mount) -> int:
     """Anonymous memory of the mount's process."""
-    (line,) = [line for line in Path(f"/proc/{mount.pid}/status").read_text().splitlines() if line.startswith("RssAnon")]
+    (line,) = [
+        line for line in Path(f"/proc/{mount.pid}/status").read_text().splitlines() if line.startswith("RssAnon")
+    ]
     return int(line.split()[1])
 
 

@@ -92,7 +92,13 @@ def test_extended_attributes_are_absent_not_broken(sampled: Mount) -> None:
 
 def test_what_is_not_there(sampled: Mount) -> None:
     series = next(sampled.path.glob("*/*/*/*"))
-    absent = [sampled.path / "nothing", series.parent / "1.2.3", series / "1.2.3.dcm", series / "1.2.3", series / "x" / "y"]
+    absent = [
+        sampled.path / "nothing",
+        series.parent / "1.2.3",
+        series / "1.2.3.dcm",
+        series / "1.2.3",
+        series / "x" / "y",
+    ]
     for path in absent:
         with pytest.raises(FileNotFoundError):
             path.stat()
@@ -227,7 +233,7 @@ def test_find_and_du_and_grep(sampled: Mount, sample_index: Path) -> None:
 
 
 def test_the_kernels_limits_are_raised(mount: MountMaker, sample_index: Path) -> None:
-    """Root may; what that is worth is in KERNEL.md's measurements: 9.5 s against 0.02 s behind 32 slow readers."""
+    """Root may; what that is worth was measured: 9.5 s against 0.02 s behind 32 slow readers."""
     made = mount(NOWHERE, "--index", sample_index)
     found = mounts.mount_at(made.path)
     assert found is not None

@@ -33,7 +33,7 @@ def remote(ct_mount: Mount, ct_files: list[Path]) -> Path:
     """The mounted directory of the CT."""
     header = pydicom.dcmread(ct_files[0], stop_before_pixels=True)
     (collection,) = ct_mount.path.iterdir()
-    return collection / header.PatientID / header.StudyInstanceUID / header.SeriesInstanceUID
+    return collection / str(header.PatientID) / str(header.StudyInstanceUID) / str(header.SeriesInstanceUID)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The IDC buckets: anonymous listings and objects, as S3 answers them (ARCHIVES.md, section 4)."""
+"""The IDC buckets: anonymous listings and objects, as S3 answers them."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ def scan(directory: Path) -> list[ScannedFile]:
 def scan_file(path: Path) -> ScannedFile | None:
     """One file's identity, or None if it has no series and instance UID."""
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)  # some have no preamble
+        # By force: some have no preamble, and Orthanc takes those too.
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
         values = {tag: getattr(dataset, tag, None) for tag in _TAGS}
     except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError, AttributeError, TypeError) as error:
         log.info("%s is not served: %s", path, error)

@@ -1,6 +1,6 @@
 """Every habit of a real archive that a client has to survive, as one frozen value.
 
-The defaults make a friendly archive with the habits of Google's (ARCHIVES.md, section 2). ``PROFILES`` names the
+The defaults make a friendly archive with the habits of Google's. ``PROFILES`` names the
 habits of other servers, to start from.
 """
 
@@ -29,7 +29,7 @@ class Knobs:
     stall_after_bytes: int | None = None
     """Silence after so many bytes of a body: a dead peer behind a live connection."""
     drip_after_bytes: int | None = None
-    """One byte a second after so many bytes: progress that is none (DESIGN.md: under 64 KiB per timeout)."""
+    """One byte a second after so many bytes: progress that is none: under 64 KiB per timeout."""
     keepalive_seconds: float = 60.0
     """Idle connections are closed after this; Orthanc: 1.0 (it races a client's pool)."""
 
@@ -189,7 +189,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "microsoft": {"corrupt": "zero_preamble", "qido_max_limit": 200, "qido_over_limit": "400"},
     "static": {"multipart": False, "ranges": True, "head": True, "etag": True, "transcode_without_star": False},
 }
-"""Habits of real servers (ARCHIVES.md, sections 2, 3, 5 and 6)."""
+"""Habits of real servers, as measured or documented."""
 
 
 def parse_knobs(values: Mapping[str, Any], base: Knobs = DEFAULTS) -> Knobs:
