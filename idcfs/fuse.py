@@ -1,8 +1,8 @@
 """The kernel's face of the filesystem: the only module that knows pyfuse3. It translates, guards and decides nothing.
 
 Rules that come from measuring: pyfuse3 dies of any exception but ``FUSEError``, so every handler is guarded; a name
-that is not there is answered with inode 0 and a timeout, so that the kernel remembers its absence; attributes that ``open``
-made exact are invalidated before it answers.
+that is not there is answered with inode 0 and a timeout, so that the kernel remembers its absence; attributes that
+``open`` made exact are invalidated before it answers.
 """
 
 from __future__ import annotations
