@@ -1,7 +1,7 @@
 """The instances of one series: asked for once, sorted by name, kept while the mount lives or memory allows.
 
 A listing also owns what is known of its instances' sizes. Exact are the size of a one-instance series (the index's sum
-is that of the file) and of every instance that was ever opened. For the others the index gives only a sum, so each shows
+is that of the file) and of every instance that was ever opened. For the others the index gives only a sum; each shows
 an equal share of what is unaccounted for, rounded up: too big beats too small for nearly every tool, and 0 is worst of
 all (docs/measured.md). ``st_blocks`` comes from the unrounded share, so that ``du`` of a series is the index's sum.
 """
