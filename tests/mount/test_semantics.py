@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from idcfs import mounts
-from scripts.harness import IDCFS, Mount, run, status
+from scripts.harness import Mount, run, status
 from tests.mount.conftest import NOWHERE, MountMaker
 from tests.twin.client import Twin
 
