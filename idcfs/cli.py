@@ -6,47 +6,62 @@ Exit codes: 0 done, 1 it failed, 2 the input cannot be used.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import logging.handlers
 import os
+import select
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, NoReturn
 
 import click
 
 from . import mounts, options
+from .daemon import run_detached
 from .errors import IdcfsError, UsageError
-from .settings import MIB, ContentSettings, MountSettings, TransportSettings
-
-P = ParamSpec("P")
+from .settings import (
+    MIB,
+    PACKAGED,
+    QIDO,
+    TIMEOUT_SECONDS,
+    ContentSettings,
+    MountSettings,
+    TransportSettings,
+)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_BYTES = 5 * MIB
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_EXIT_SECONDS = 5.0
+_EXIT_SECONDS = 10.0
 """How long ``umount`` waits for the mount's process to end."""
 
 
-def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """One line on stderr and an exit code instead of a traceback."""
+class _OneLine(click.Group):
+    """Whatever goes wrong is one line on stderr and an exit code, not a usage text or a traceback."""
 
-    @functools.wraps(command)
-    def reporting(*args: P.args, **kwargs: P.kwargs) -> None:
+    def main(self, *args: Any, **extra: Any) -> Any:
         try:
-            command(*args, **kwargs)
+            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
+        except click.exceptions.NoArgsIsHelpError as help_wanted:
+            help_wanted.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            _fail(" ".join(error.format_message().split()), error.exit_code)
         except IdcfsError as error:
-            click.echo(f"idcfs: {error}", err=True)
-            sys.exit(2 if isinstance(error, UsageError) else 1)
+            _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("stopped", 130)
 
-    return reporting
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"idcfs: {message}", err=True)
+    sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="idcfs")
 def main() -> None:
     """Public cancer imaging as files: mount the NCI Imaging Data Commons, or any DICOMweb server, read-only."""
@@ -64,9 +79,9 @@ def main() -> None:
 )
 @click.option(
     "--index",
-    default="packaged",
+    default=PACKAGED,
     show_default=True,
-    metavar="packaged|qido|FILE",
+    metavar=f"{PACKAGED}|{QIDO}|FILE",
     help="What is listed: the index of the idc-index package, what the archive itself lists, "
     "or a parquet file with idc-index's columns.",
 )
@@ -79,7 +94,7 @@ def main() -> None:
 @click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE", help="Memory for file contents.")
 @click.option(
     "--timeout",
-    default=60.0,
+    default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
     type=click.FloatRange(min=0.1),
@@ -94,7 +109,6 @@ def main() -> None:
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(LOG_LEVELS, case_sensitive=False))
-@_reports_errors
 def mount(
     mountpoint: Path,
     archive: str,
@@ -115,41 +129,46 @@ def mount(
     settings = MountSettings(
         mountpoint=mountpoint,
         archive=options.archive_settings(archive),
-        index=index if index in ("packaged", "qido") else str(Path(index).expanduser().absolute()),
+        index=index if index in (PACKAGED, QIDO) else str(Path(index).expanduser().absolute()),
         cache_dir=(cache_dir or options.default_cache_dir()).expanduser().absolute(),
         transport=TransportSettings(timeout_seconds=timeout),
         content=ContentSettings(memory_cache_bytes=_memory_cache(memory_cache), timeout_seconds=timeout),
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
     )
+    log_file = None if foreground else options.log_file(mountpoint)
+    _log_to(log_file, log_level)
     made = mounts.prepare(mountpoint, may_hide_files="nonempty" in chosen)
     try:
-        _serve(settings, log_level) if foreground else _serve_detached(settings, log_level)
-    except IdcfsError:
+        if log_file is None:
+            _serve(settings, lambda: None)
+        else:
+            run_detached(partial(_serve, settings), hint=f"see {log_file}")
+    except BaseException:
         if made:
-            mountpoint.rmdir()
+            with contextlib.suppress(OSError):
+                mountpoint.rmdir()
         raise
 
 
 @main.command()
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use.")
-@_reports_errors
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
     mountpoint = _idcfs_at(mountpoint)
-    pid = None
-    if not mounts.is_stale(mountpoint):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(_status_of(mountpoint)["pid"])
-    mounts.unmount(mountpoint, lazy=lazy or pid is None)
-    if pid is not None and not lazy:
-        _wait_for_end(pid)
+    if lazy or mounts.is_stale(mountpoint):  # asks nothing of a process that may not answer
+        mounts.unmount(mountpoint, lazy=True)
+        return
+    process = os.pidfd_open(int(_read_status(mountpoint)["pid"]))
+    mounts.unmount(mountpoint)
+    ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
+    if not ended:
+        raise IdcfsError(f"{mountpoint} is unmounted, but its process has not ended within {_EXIT_SECONDS:g} s")
 
 
 @main.command()
 @click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
-@_reports_errors
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what the idcfs at MOUNTPOINT (or every idcfs) has done: requests, bytes, hits, open files."""
     places = [_idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
@@ -163,26 +182,10 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         _print_status(report)
 
 
-def _serve(settings: MountSettings, log_level: str) -> None:
+def _serve(settings: MountSettings, ready: Callable[[], None]) -> None:
     from .mount import serve  # here, not above: the other commands need none of the libraries behind it
 
-    _log_to(logging.StreamHandler(), log_level)
-    serve(settings, lambda: None)
-
-
-def _serve_detached(settings: MountSettings, log_level: str) -> None:
-    from .daemon import run_detached
-
-    log_file = options.log_file(settings.mountpoint)
-    _log_to(_file_handler(log_file), log_level)
-
-    def service(ready: Callable[[], None]) -> None:
-        from .mount import serve
-
-        serve(settings, ready)
-
-    run_detached(service, hint=f"see {log_file}")
-    os.statvfs(settings.mountpoint)
+    serve(settings, ready)
 
 
 def _memory_cache(text: str) -> int:
@@ -192,19 +195,22 @@ def _memory_cache(text: str) -> int:
     return size
 
 
-def _file_handler(file: Path) -> logging.Handler:
+def _log_to(file: Path | None, level: str) -> None:
+    """Log into ``file``, else to stderr."""
+    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT, handlers=[_handler(file)])
+    if level != "debug":
+        for chatty in ("httpx", "httpcore"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _handler(file: Path | None) -> logging.Handler:
+    if file is None:
+        return logging.StreamHandler()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return logging.handlers.RotatingFileHandler(file, maxBytes=_LOG_BYTES, backupCount=2)
     except OSError as error:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
-
-
-def _log_to(handler: logging.Handler, level: str) -> None:
-    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT, handlers=[handler])
-    if level != "debug":
-        for chatty in ("httpx", "httpcore"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _idcfs_at(mountpoint: Path) -> Path:
@@ -229,21 +235,10 @@ def _read_status(mountpoint: Path) -> dict[str, Any]:
     try:
         return _status_of(mountpoint)
     except (OSError, ValueError) as error:
-        raise IdcfsError(f"the idcfs at {mountpoint} does not answer ({error}): 'idcfs umount {mountpoint}'") from None
+        raise IdcfsError(f"the idcfs at {mountpoint} does not answer ({error}): try 'idcfs umount --lazy'") from None
 
 
 def _print_status(report: dict[str, Any]) -> None:
     click.echo(f"{report['mountpoint']}: {report['archive']}, index {report['index']}, process {report['pid']}")
     for name, value in report["counters"].items():
         click.echo(f"  {name.replace('_', ' '):<22}{value:>16,}")
-
-
-def _wait_for_end(pid: int) -> None:
-    """Until the process is gone, so that the next mount finds everything free."""
-    end = time.monotonic() + _EXIT_SECONDS
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except OSError:
-            return
-        time.sleep(0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -24,12 +25,17 @@ def run_detached(service: Callable[[Callable[[], None]], None], hint: str) -> No
     :raises IdcfsError: what the service raised before it was ready.
     """
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         os.close(reading)
         _be_the_service(service, writing)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read()
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            answer = pipe.read()
+    except KeyboardInterrupt:  # it is in a session of its own, so the terminal has not told it
+        os.kill(pid, signal.SIGTERM)
+        raise
     if answer == _READY:
         return
     kind, message = answer[:1], answer[1:].decode()
@@ -52,6 +58,8 @@ def _be_the_service(service: Callable[[Callable[[], None]], None], writing: int)
             answer.close()
 
         service(ready)
+        if not answer.closed:
+            raise IdcfsError("the mount was ended before it answered")
         code = 0
     except IdcfsError as error:
         log.error("%s", error)

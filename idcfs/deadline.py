@@ -47,6 +47,11 @@ class Progress:
         self._since_last = 0
         self._scope.deadline = trio.current_time() + self._timeout
 
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left until the deadline."""
+        return self._scope.deadline - trio.current_time()
+
     def pause(self) -> None:
         """Stop the clock, until ``restart``."""
         self._scope.deadline = float("inf")

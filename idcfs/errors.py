@@ -11,7 +11,6 @@
     ├── Refused             the archive answered, but not with what was asked for
     ├── Damaged             a body that is not the stored instance
     │   └── Truncated       a body that ended early: worth another try
-    ├── NoAttribute         unknown extended attribute
     ├── NotADirectory       a file where a directory is needed
     └── IsADirectory        a directory where a file is needed
 
@@ -25,6 +24,9 @@ import errno
 
 class IdcfsError(Exception):
     """Base of everything idcfs raises on purpose."""
+
+    reported = False
+    """Whether the log has told it already, or told once for many of its kind."""
 
 
 class UsageError(IdcfsError):
@@ -71,10 +73,6 @@ class Truncated(Damaged):
     """A body that ended before its length or its closing boundary said so."""
 
 
-class NoAttribute(IdcfsError):
-    """Unknown extended attribute."""
-
-
 class NotADirectory(IdcfsError):
     """A file stands where a directory is needed."""
 
@@ -90,7 +88,6 @@ _ERRNO: dict[type[IdcfsError], int] = {
     QuotaSpent: errno.EDQUOT,
     DeadlinePassed: errno.ETIMEDOUT,
     Unreachable: errno.EHOSTUNREACH,
-    NoAttribute: errno.ENODATA,
     NotADirectory: errno.ENOTDIR,
     IsADirectory: errno.EISDIR,
 }

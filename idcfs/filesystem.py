@@ -16,7 +16,7 @@ import trio
 
 from .content.instance import Instance
 from .content.reader import Reader
-from .errors import Damaged, IsADirectory, NoAttribute, NotADirectory, NotFound
+from .errors import Damaged, IsADirectory, NotADirectory, NotFound
 from .flight import SingleFlight
 from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
@@ -134,13 +134,6 @@ class Filesystem:
             listing = await self._listing(node.row)
             return self._instance(node.row, listing, _existing(listing, node))
         return _directory(self._catalog, node.level, node.row)
-
-    async def getxattr(self, inode: int, name: bytes) -> bytes:
-        """Nodes have no extended attributes yet.
-
-        :raises NoAttribute: always.
-        """
-        raise NoAttribute(f"inode {inode} has no attribute {name!r}")
 
     def totals(self) -> Totals:
         """Sums over the whole index; of a searched archive, over what has been listed."""

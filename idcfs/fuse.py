@@ -15,13 +15,14 @@ import stat
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, StatvfsData
 
-from .errors import Damaged, IdcfsError, NoAttribute, NotFound, QuotaSpent, Unreachable, UsageError, errno_of
+from .errors import Damaged, IdcfsError, NotFound, errno_of
 from .filesystem import Attributes, Filesystem
+from .settings import BLOCK_BYTES
 from .stats import Stats
 
 P = ParamSpec("P")
@@ -37,45 +38,30 @@ MAX_TASKS = 500
 
 _DIRECTORY_MODE = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
 _FILE_MODE = pyfuse3.ModeT(stat.S_IFREG | 0o444)
-_BLOCK_BYTES = 4096  # unit of statfs
-_READ_BYTES = 1 << 20  # what st_blksize recommends: the size of a cache block
+_STATFS_UNIT = 4096
 
 log = logging.getLogger(__name__)
 
 
-def _guarded(handler: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+def _guarded(
+    handler: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]]:
     """Turn every exception of ``handler`` into an errno: known ones by the table, a bug into EIO and a traceback."""
 
     @functools.wraps(handler)
-    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await handler(*args, **kwargs)
+            return await handler(self, *args, **kwargs)
         except FUSEError:
             raise
         except IdcfsError as error:
-            raise FUSEError(_answer(args[0], handler.__name__, error)) from None
+            raise FUSEError(self.errno_for(handler.__name__, error)) from None
         except Exception:
+            self.stats.count("errors")
             log.exception("%s failed: this is a bug", handler.__name__)
             raise FUSEError(errno.EIO) from None
 
     return guarded
-
-
-def _answer(adapter: object, what: str, error: IdcfsError) -> int:
-    """The errno for ``error``, counted and written to the log."""
-    assert isinstance(adapter, Adapter)
-    number = errno_of(error)
-    if not isinstance(error, (NotFound, NoAttribute)):
-        adapter.stats.count("errors")
-        log.log(_level(error), "%s: %s [%s]", what, error, errno.errorcode[number])
-    return number
-
-
-def _level(error: IdcfsError) -> int:
-    """How loud: of an archive that is away or spent the transport has told already, once and not per call."""
-    if isinstance(error, (Unreachable, QuotaSpent)):
-        return logging.DEBUG
-    return logging.ERROR if isinstance(error, Damaged) else logging.WARNING
 
 
 async def _read_only(*_: object, **__: object) -> Any:
@@ -86,7 +72,11 @@ _refuse: Any = _read_only  # one body for a dozen signatures
 
 
 class Adapter(pyfuse3.Operations):
-    """Every operation of a read-only filesystem, as pyfuse3 wants it."""
+    """Every operation of a read-only filesystem, as pyfuse3 wants it.
+
+    Not here, on purpose: flush, fsync, getxattr and listxattr. pyfuse3 answers ENOSYS for them, which makes the kernel
+    answer by itself from then on (success, or ENOTSUP for the attributes), a request saved per close and per ``ls -l``.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -97,6 +87,15 @@ class Adapter(pyfuse3.Operations):
         self._filesystem = filesystem
         self._uid = os.getuid()
         self._gid = os.getgid()
+
+    def errno_for(self, what: str, error: IdcfsError) -> int:
+        """The errno that ``error`` of the call ``what`` is answered with; counted, and told in the log once."""
+        number = errno_of(error)
+        if not isinstance(error, NotFound):
+            self.stats.count("errors")
+            loud = logging.ERROR if isinstance(error, Damaged) else logging.WARNING
+            log.log(logging.DEBUG if error.reported else loud, "%s: %s [%s]", what, error, errno.errorcode[number])
+        return number
 
     # --- names and attributes ----------------------------------------------------------------------------------------
 
@@ -122,19 +121,11 @@ class Adapter(pyfuse3.Operations):
         raise FUSEError(errno.EINVAL)  # readlink(2): "not a symbolic link"; there are none
 
     @_guarded
-    async def getxattr(self, inode: InodeT, name: bytes, ctx: Any) -> bytes:
-        return await self._filesystem.getxattr(inode, name)
-
-    @_guarded
-    async def listxattr(self, inode: InodeT, ctx: Any) -> list[bytes]:
-        return []
-
-    @_guarded
     async def statfs(self, ctx: Any) -> StatvfsData:
         totals = self._filesystem.totals()
         data = StatvfsData()
-        data.f_bsize = data.f_frsize = _BLOCK_BYTES
-        data.f_blocks = -(-totals.size // _BLOCK_BYTES)
+        data.f_bsize = data.f_frsize = _STATFS_UNIT
+        data.f_blocks = -(-totals.size // _STATFS_UNIT)
         data.f_files = totals.instances
         data.f_bfree = data.f_bavail = data.f_ffree = data.f_favail = 0
         data.f_namemax = 255
@@ -178,15 +169,6 @@ class Adapter(pyfuse3.Operations):
     async def release(self, fh: FileHandleT) -> None:
         self._filesystem.release(fh)
 
-    async def flush(self, fh: FileHandleT) -> None:
-        """Nothing was written."""
-
-    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        """Nothing was written."""
-
-    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        """Nothing was written."""
-
     # --- writes: there are none --------------------------------------------------------------------------------------
 
     setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = create = write = _refuse
@@ -205,7 +187,7 @@ class Adapter(pyfuse3.Operations):
         entry.st_uid = self._uid
         entry.st_gid = self._gid
         entry.st_size = attributes.size
-        entry.st_blksize = _READ_BYTES
+        entry.st_blksize = BLOCK_BYTES  # what programs are advised to read at once
         entry.st_blocks = attributes.blocks
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified * 1_000_000_000
         return entry
@@ -223,12 +205,12 @@ def _absent() -> EntryAttributes:
 def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str]) -> Iterator[None]:
     """Mount ``adapter`` at ``mountpoint`` and unmount it at the end, however that comes.
 
-    :raises UsageError: if the kernel or libfuse refuses; libfuse has then said why on stderr.
+    :raises IdcfsError: if the kernel or libfuse refuses; libfuse has then said why on stderr.
     """
     try:
         pyfuse3.init(adapter, str(mountpoint), {*options, "default_permissions", "ro", "fsname=idcfs", "subtype=idcfs"})
     except RuntimeError as error:
-        raise UsageError(f"cannot mount at {mountpoint}: {error}") from None
+        raise IdcfsError(f"cannot mount at {mountpoint}: {error}") from None
     try:
         yield
     finally:

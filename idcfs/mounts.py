@@ -14,7 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import IdcfsError, UsageError
+from .settings import BLOCK_BYTES, KIB
 
 FILESYSTEM_TYPE = "fuse.idcfs"
 
@@ -22,7 +23,7 @@ _CONTROLS = Path("/sys/fs/fuse/connections")
 _MAX_BACKGROUND = 256
 _CONGESTION_THRESHOLD = 192
 """At the kernel's default of 12, a fast file behind 32 slow ones waits 9.5 s; at 256, 0.02 s (docs/measured.md)."""
-_READ_AHEAD_KIB = 1024
+_READ_AHEAD_KIB = BLOCK_BYTES // KIB
 """One cache block. A ``dd`` of 32 MB at 20 ms a read takes 2.8 s at 128, the default, and 0.4 s at 1024 (measured)."""
 
 log = logging.getLogger(__name__)
@@ -115,15 +116,17 @@ def prepare(path: Path, *, may_hide_files: bool) -> bool:
 def unmount(path: Path, *, lazy: bool = False) -> None:
     """Unmount the FUSE mount at ``path``; ``lazy`` detaches it even while in use.
 
-    :raises UsageError: if that fails, with what fusermount3 says.
+    :raises IdcfsError: if that fails, with what fusermount3 says.
     """
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         raise UsageError("fusermount3 is missing: install the package fuse3") from None
+    except subprocess.TimeoutExpired:
+        raise IdcfsError(f"cannot unmount {path}: fusermount3 does not come back; try 'idcfs umount --lazy'") from None
     if done.returncode != 0:
-        raise UsageError(f"cannot unmount {path}: {done.stderr.strip().removeprefix('fusermount3: ')}")
+        raise IdcfsError(f"cannot unmount {path}: {done.stderr.strip().removeprefix('fusermount3: ')}")
 
 
 def tune(path: Path) -> None:

@@ -9,20 +9,18 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from .errors import UsageError
-from .settings import KIB, MIB, PROXY_URL, ArchiveSettings
+from .settings import BLOCK_BYTES, KIB, MIB, PROXY_URL, ArchiveSettings
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 
-MIN_MEMORY_CACHE = 2 * MIB
+MIN_MEMORY_CACHE = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
 
 FUSE_OPTIONS = frozenset(
-    """
-    allow_other allow_root auto_unmount noatime atime nodev nosuid noexec dev suid exec nonempty ro
-    default_permissions fsname subtype max_read
-    """.split()  # noqa: SIM905
+    {"allow_other", "allow_root", "auto_unmount", "default_permissions", "nonempty", "ro"}
+    | {"atime", "noatime", "dev", "nodev", "exec", "noexec", "suid", "nosuid"}
 )
-"""What ``-o`` takes; ``nonempty`` is ours, the rest libfuse's."""
+"""What ``-o`` takes; ``nonempty`` is ours, the rest libfuse's. Not ``subtype``: commands find the mount by its type."""
 
 
 def archive_settings(text: str) -> ArchiveSettings:

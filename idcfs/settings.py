@@ -8,6 +8,17 @@ from pathlib import Path
 KIB = 1024
 MIB = 1024 * KIB
 
+BLOCK_BYTES = 1 * MIB
+"""What the cache keeps and the kernel reads ahead: large enough that a block costs little, small enough that a header
+does not cost much."""
+
+TIMEOUT_SECONDS = 60.0
+"""Longest wait without progress, whatever the call."""
+
+PACKAGED = "packaged"
+QIDO = "qido"
+"""Indexes that are no file: that of the idc-index package, and what the archive itself lists."""
+
 PROXY_URL = (
     "https://proxy.imaging.datacommons.cancer.gov/current/"
     "viewer-only-no-downloads-see-tinyurl-dot-com-slash-3j3d9jyp/dicomWeb"
@@ -35,8 +46,7 @@ class ArchiveSettings:
 class TransportSettings:
     """How HTTP is spoken."""
 
-    timeout_seconds: float = 60.0
-    """Longest wait without progress, whatever the call."""
+    timeout_seconds: float = TIMEOUT_SECONDS
     connect_timeout_seconds: float = 10.0
     max_connections: int = 32
     """300 small instances are fastest over 32 connections (docs/measured.md)."""
@@ -50,7 +60,7 @@ class ContentSettings:
     """How contents are fetched and kept."""
 
     memory_cache_bytes: int = 256 * MIB
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = TIMEOUT_SECONDS
     max_downloads: int = 24
     """Downloads at once; the other connections stay free for listings."""
     read_ahead_bytes: int = 2 * MIB

@@ -82,22 +82,34 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def mounted(mountpoint: Path, *options: str | Path, state_dir: Path) -> Iterator[Mount]:
-    """``idcfs mount MOUNTPOINT OPTIONS…``, taken off again whatever happens; its log goes into ``state_dir``."""
+def mounted(
+    mountpoint: Path, *options: str | Path, state_dir: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Mount]:
+    """``idcfs mount MOUNTPOINT OPTIONS…``, taken off again whatever happens; its log goes into ``state_dir``.
+
+    :param env: what it finds in its environment besides what is here.
+    :raises Failure: if it cannot be mounted, or has to be taken off by force.
+    """
     command = [*IDCFS, "mount", mountpoint, *options]
     pid = 0
     try:
         started = time.perf_counter()
-        run(command, env={**os.environ, "XDG_STATE_HOME": str(state_dir)})
+        run(command, env={**os.environ, **(env or {}), "XDG_STATE_HOME": str(state_dir)})
         seconds = time.perf_counter() - started
         pid = int(status(mountpoint)["pid"])
         yield Mount(mountpoint, pid, seconds)
-    finally:
-        _take_off(mountpoint, pid)
+    except BaseException:
+        with contextlib.suppress(Failure):  # what went wrong first is what is told
+            _take_off(mountpoint, pid)
+        raise
+    _take_off(mountpoint, pid)
 
 
 def _take_off(mountpoint: Path, pid: int) -> None:
-    """Unmount if it is still mounted: politely, and if that fails, not."""
+    """Unmount if it is still mounted: politely, and if that fails, not.
+
+    :raises Failure: if force was needed.
+    """
     if not is_mounted(mountpoint):
         return
     try:
@@ -110,6 +122,7 @@ def _take_off(mountpoint: Path, pid: int) -> None:
                 os.kill(pid, signal.SIGKILL)
         if is_mounted(mountpoint):
             print(f"{mountpoint} is still mounted: try 'umount -l {mountpoint}' as root", file=sys.stderr)
+        raise
 
 
 @contextlib.contextmanager
@@ -120,8 +133,12 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether something is mounted at ``path``; without touching it, for it may be dead."""
-    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    """Whether something is mounted at ``path``; without asking it, for it may be dead."""
+    wanted = os.fsencode(os.path.realpath(path))
+    for character in b"\\ \t\n":  # the backslash first: the others are written with it
+        wanted = wanted.replace(bytes([character]), b"\\%03o" % character)
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+    return any(line.split(b" ")[4] == wanted for line in lines if line)
 
 
 def need_fuse() -> None:

@@ -15,7 +15,7 @@ import trio.testing
 
 from idcfs.content.instance import Instance
 from idcfs.content.reader import Reader
-from idcfs.errors import Damaged, Gone, IdcfsError, NoAttribute, NotADirectory, NotFound, Unreachable
+from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable
 from idcfs.filesystem import STATUS_NAME, Attributes, Entry, Filesystem
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import searched_catalog, unsearched_catalog
@@ -23,7 +23,7 @@ from idcfs.namespace.listing import UNKNOWN_BYTES, Listings
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.namespace.sizes import SizeStore
 from idcfs.stats import Stats
-from tests.namespace.making import ROW, Row, catalog_of, with_path
+from tests.namespace.making import ROW, catalog_of, with_path
 
 KIB = 1024
 
@@ -264,11 +264,6 @@ async def test_lookups_at_once_in_one_series_cost_one_request(fs: Filesystem, so
     assert source.listed == ["1.1.1"]
 
 
-async def test_there_are_no_extended_attributes_yet(fs: Filesystem) -> None:
-    with pytest.raises(NoAttribute):
-        await fs.getxattr(ROOT_INODE, b"user.x")
-
-
 async def test_totals_are_those_of_the_index(fs: Filesystem) -> None:
     assert fs.totals() == (400_000 + 4 * 1_500_000, 3 + 1 + 4 * 2)
 
@@ -487,7 +482,3 @@ async def test_an_archive_that_holds_nothing_is_an_empty_directory_until_it_hold
         assert await names(fs, ROOT_INODE) == [b"host:8042"]
         search.records = Search().records
         assert await names(fs, archive) == [b"P1", b"P2"]
-
-
-def test_the_rows_of_these_tests_are_what_an_index_holds() -> None:
-    assert all(isinstance(row, Row) for row in ROWS)

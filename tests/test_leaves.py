@@ -216,7 +216,6 @@ ERRNOS = {
     errors.Damaged: errno.EIO,
     errors.Truncated: errno.EIO,
     errors.Refused: errno.EIO,
-    errors.NoAttribute: errno.ENODATA,
     errors.NotADirectory: errno.ENOTDIR,
 }
 

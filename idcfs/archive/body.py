@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from email.message import Message
 from typing import Protocol, Self
 
-from idcfs.archive.multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
-from idcfs.errors import Damaged, Refused
+from ..errors import Damaged, Refused
+from .multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
 
 
 class ByteStream(Protocol):

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from idcfs.archive.body import InstanceBody, open_body
-from idcfs.archive.transport import Answer, Transport
-from idcfs.errors import Gone, Refused
-from idcfs.settings import ArchiveSettings
+from ..errors import Gone, Refused
+from ..settings import ArchiveSettings
+from .body import InstanceBody, open_body
+from .transport import Answer, Transport
 
 PATIENT_ID = "00100020"
 STUDY_UID = "0020000D"
@@ -86,7 +86,6 @@ class DicomwebArchive:
         self._working_limit: int | None = None
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
-        self._reported: set[str] = set()
 
     async def search_studies(self) -> list[StudyRecord]:
         """Every study of the server, in no particular order."""
@@ -108,11 +107,7 @@ class DicomwebArchive:
     async def search_instances(self, study_uid: str, series_uid: str, expected: int | None = None) -> list[str]:
         """The SOPInstanceUIDs of a series, sorted by code point. ``expected``: how many the catalog knows of."""
         path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/instances"
-        found = sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
-        if expected is not None and len(found) < expected and series_uid not in self._reported:
-            self._reported.add(series_uid)
-            log.warning("%s lists %d of %d instances of series %s", self._name, len(found), expected, series_uid)
-        return found
+        return sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
 
     async def series_metadata(self, study_uid: str, series_uid: str) -> list[Item]:
         """The series' instances as DICOM JSON, one object each, without bulk data."""

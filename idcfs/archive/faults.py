@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from idcfs.errors import (
+from ..errors import (
     AccessDenied,
     DeadlinePassed,
     Gone,

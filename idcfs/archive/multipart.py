@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 
-from idcfs.errors import Damaged, Truncated
+from ..errors import Damaged, Truncated
 
 MAX_HEADER_BYTES = 64 * 1024
 """Longest header section of a part: real ones take a few hundred bytes."""

@@ -31,18 +31,17 @@ from tenacity import (
     wait_random,
 )
 
-from idcfs.archive import faults
-from idcfs.archive.faults import Transient
-from idcfs.errors import DeadlinePassed, IdcfsError, QuotaSpent, Refused, Truncated, Unreachable
-from idcfs.settings import KIB, MIB, ArchiveSettings, TransportSettings
-from idcfs.stats import Stats
+from ..deadline import Progress
+from ..errors import DeadlinePassed, IdcfsError, QuotaSpent, Refused, Truncated, Unreachable
+from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
+from ..stats import Stats
+from . import faults
+from .faults import Transient
 
 T = TypeVar("T")
 Kind = Literal["qido_requests", "wado_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
 
-PROGRESS_BYTES = 64 * KIB
-"""Fewer than this within the timeout is no progress."""
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 16 * KIB
 ERROR_BODY_SECONDS = 5.0
@@ -138,25 +137,6 @@ class _Inflater:
             raise Truncated(f"{self._where} sent a compressed body that ends early")
 
 
-class _Patience:
-    """A cancel scope that ends ``seconds`` after the last progress."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._owed = PROGRESS_BYTES
-        self.scope = trio.CancelScope(deadline=trio.current_time() + seconds)
-
-    def received(self, amount: int) -> None:
-        self._owed -= amount
-        if self._owed <= 0:
-            self._owed = PROGRESS_BYTES
-            self.scope.deadline = trio.current_time() + self._seconds
-
-    def ends_within(self, state: RetryCallState) -> bool:
-        """Whether it ends before tenacity's next try."""
-        return trio.current_time() + state.upcoming_sleep >= self.scope.deadline
-
-
 class Transport:
     """The way to one archive; an async context manager. Paths begin with a slash, under the archive's base URL.
 
@@ -174,8 +154,7 @@ class Transport:
         self._archive = archive
         self._settings = settings
         self._stats = stats
-        self._base_url, login = _without_login(archive.base_url)
-        self._client = self._build_client(auth or login, wire)
+        self._client = self._build_client(auth, wire)
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
@@ -217,13 +196,13 @@ class Transport:
         Raises Gone (404), Refused (another status, or not JSON), and what else ``faults`` makes of an answer.
         """
         headers = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip"}
-        patience = _Patience(self._settings.timeout_seconds)
+        progress = Progress(self._settings.timeout_seconds)
 
         async def attempt() -> bytes:
             async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                return await _read_whole(answer, patience)
+                return await _read_whole(answer, progress)
 
-        body = await self._insist(attempt, patience, path)
+        body = await self._insist(attempt, progress, path)
         return self._parse(body, path) if body.strip() else None
 
     @asynccontextmanager
@@ -234,12 +213,12 @@ class Transport:
         byte. Once the body runs, it is the caller who watches its progress.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
-        patience = _Patience(self._settings.timeout_seconds)
+        progress = Progress(self._settings.timeout_seconds)
 
         async def attempt() -> Answer:
             return await self._open(path, None, headers, kind, (200,))
 
-        async with aclosing(await self._insist(attempt, patience, path)) as answer:
+        async with aclosing(await self._insist(attempt, progress, path)) as answer:
             yield answer
 
     async def _open(
@@ -264,7 +243,7 @@ class Transport:
         where = self._where(path)
         try:
             request = self._client.build_request(
-                "GET", self._base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
+                "GET", self._archive.base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
             )
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -275,31 +254,28 @@ class Transport:
             await response.aclose()
             raise
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]], patience: _Patience, path: str) -> T:
-        """``attempt`` until it works, or until attempts or patience are used up."""
+    async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
+        """``attempt`` until it works, or until attempts or the time without progress are used up."""
         exhausted = stop_after_attempt(self._settings.max_attempts)
         retrying = AsyncRetrying(
             sleep=trio.sleep,
             retry=retry_if_exception_type(Transient),
             wait=self._pause,
-            stop=lambda state: exhausted(state) or patience.ends_within(state),
+            stop=lambda state: exhausted(state) or state.upcoming_sleep >= progress.remaining_seconds,
             before_sleep=lambda _: self._stats.count("retries"),
             reraise=True,
         )
         try:
-            with patience.scope:
+            with progress.watch(self._where(path)):
                 result: T = await retrying(attempt)
-                self._note_success()
-                return result
         except Transient as fault:
             self._note(fault.error)
             raise fault.error from fault.__cause__
         except IdcfsError as error:
             self._note(error)
             raise
-        late = DeadlinePassed(f"{self._where(path)} made no progress for {self._settings.timeout_seconds:g} s")
-        self._note(late)
-        raise late
+        self._note_success()
+        return result
 
     def _pause(self, state: RetryCallState) -> float:
         """Seconds until the next try."""
@@ -328,6 +304,7 @@ class Transport:
         if self._serves:
             log.warning("%s", error)
         self._serves = False
+        error.reported = True
 
     def _note_success(self) -> None:
         if not self._serves:
@@ -335,16 +312,16 @@ class Transport:
         self._serves = True
 
     def _where(self, path: str) -> str:
-        """Names archive and path; never the URL, which may hold a login."""
+        """Names archive and path."""
         return f"{self._archive.name}{path}"
 
 
-async def _read_whole(answer: Answer, patience: _Patience) -> bytes:
+async def _read_whole(answer: Answer, progress: Progress) -> bytes:
     """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try."""
     chunks = []
     try:
         async for chunk in answer:
-            patience.received(len(chunk))
+            progress.advance(len(chunk))
             chunks.append(chunk)
     except Truncated as error:
         raise Transient(error) from error
@@ -360,17 +337,6 @@ async def _read_some(answer: Answer) -> bytes:
             if len(body) >= MAX_ERROR_BYTES:
                 break
     return body[:MAX_ERROR_BYTES]
-
-
-def _without_login(base_url: str) -> tuple[str, httpx.Auth | None]:
-    """The URL without ``user:password@``, since httpx logs URLs, and the login by itself."""
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        return base_url, None  # sending will say so
-    if not url.userinfo:
-        return base_url.rstrip("/"), None
-    return str(url.copy_with(userinfo=b"")).rstrip("/"), httpx.BasicAuth(url.username, url.password)
 
 
 def _version() -> str:

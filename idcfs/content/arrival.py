@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..errors import Damaged
-from ..settings import KIB
-from .blocks import BLOCK_BYTES, Slice
+from ..settings import BLOCK_BYTES, KIB
+from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from ..settings import MIB
-
-BLOCK_BYTES = 1 * MIB
-"""Fixed: large enough that a block costs little, small enough that a header does not cost much."""
+from ..settings import BLOCK_BYTES
 
 Key = tuple[str, str]
 

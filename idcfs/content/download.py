@@ -20,9 +20,9 @@ import trio
 
 from ..deadline import Progress
 from ..errors import Damaged, IdcfsError, Truncated
-from ..settings import ContentSettings
+from ..settings import BLOCK_BYTES, ContentSettings
 from .arrival import Arrival
-from .blocks import BLOCK_BYTES, Slice
+from .blocks import Slice
 from .instance import Body, Instance, Source
 from .slots import Slot, Slots
 

@@ -51,12 +51,12 @@ def is_proven(instance: Instance, start: Bytes, *, whole: bool) -> bool:
     if meta is None:
         return False
     _agree_on_syntax(instance, meta.transfer_syntax)
-    if meta.instance_uid in ("", instance.instance_uid):
+    if meta.instance_uid == instance.instance_uid:
         return True
     dataset = start[after_file_meta(start) :]
     if meta.transfer_syntax == _DEFLATED:
         dataset = _inflated(dataset)
-    sent = f"instance {meta.instance_uid}"
+    sent = f"instance {meta.instance_uid or '(unnamed)'}"
     return _is_named_by(instance, dataset, _encoding(meta.transfer_syntax), sent, whole=whole)
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import trio
 
 from ..errors import Damaged
-from ..settings import ContentSettings
+from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
-from .blocks import BLOCK_BYTES, Key, MemoryTier, Slice, slices
+from .blocks import Key, MemoryTier, Slice, slices
 from .download import Download
 from .instance import Instance, Source
 from .slots import Slots

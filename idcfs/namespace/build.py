@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from .catalog import FORMAT, SCHEMA, UNKNOWN, Catalog, is_whole
-from .index import SeriesRecord
+from .catalog import FORMAT, SCHEMA, UNKNOWN, Catalog, SeriesRecord, is_whole
 from .names import PLAIN, escape, is_shortened
 
 PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")

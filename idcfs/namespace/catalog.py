@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -62,6 +62,19 @@ class Series:
     total_bytes: int | None
     content: str
     transfer_syntaxes: frozenset[str]
+
+
+class SeriesRecord(Protocol):
+    """A series as a search returns it."""
+
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def series_uid(self) -> str: ...
+    @property
+    def instance_count(self) -> int | None: ...
 
 
 class Catalog:

@@ -15,31 +15,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
 
 from ..errors import Damaged, UsageError
-from .catalog import FORMAT, Catalog
-
-PACKAGED = "packaged"
-QIDO = "qido"
+from ..settings import PACKAGED
+from .catalog import FORMAT, Catalog, SeriesRecord
 
 _KEEP_SECONDS = 30 * 86_400
 """Catalogs that no mount opened for this long are removed when another is built."""
 
 log = logging.getLogger(__name__)
-
-
-class SeriesRecord(Protocol):
-    """A series as a search returns it."""
-
-    @property
-    def patient_id(self) -> str: ...
-    @property
-    def study_uid(self) -> str: ...
-    @property
-    def series_uid(self) -> str: ...
-    @property
-    def instance_count(self) -> int | None: ...
 
 
 def open_catalog(index: str, cache_dir: Path) -> Catalog:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import trio
@@ -126,14 +125,6 @@ def _blocks(size: int) -> int:
     return -(-size // _DISK_BLOCK)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a listing was when it was first made; kept when the listing is not."""
-
-    count: int
-    fingerprint: int
-
-
 class Listings:
     """Every series' listing, fetched once each."""
 
@@ -144,7 +135,7 @@ class Listings:
         self._archive = archive
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
         self._kept: LRUCache[int, Listing] = LRUCache(MAX_KEPT, getsizeof=lambda one: min(len(one) + 1, MAX_KEPT))
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, int] = {}  # row → fingerprint, of every listing ever made: some 100 bytes each
 
     def kept(self, row: int) -> Listing | None:
         """The listing of the series at ``row``, if it is at hand."""
@@ -185,6 +176,6 @@ class Listings:
 
     def _check_same(self, row: int, listing: Listing, where: str) -> None:
         """An inode number holds an ordinal: after a change it would name another instance, so a change is an error."""
-        now = _Seen(len(listing), hash(tuple(listing.names)))
+        now = hash(tuple(listing.names))
         if self._seen.setdefault(row, now) != now:
             raise Gone(f"{where}: the archive now lists other instances than before: mount again to see them")

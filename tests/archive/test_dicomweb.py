@@ -100,14 +100,6 @@ async def test_a_full_page_that_reaches_the_expectation_may_not_be_the_last() ->
         assert len(await archive.search_instances("1.2", "1.2.3", 10)) == 12
 
 
-async def test_fewer_than_expected_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    server = Qido({INSTANCES: instances(7)})
-    async with archive_of(server) as archive:
-        for _ in range(2):
-            assert len(await archive.search_instances("1.2", "1.2.3", 8)) == 7
-    assert [record.getMessage() for record in caplog.records] == ["mock lists 7 of 8 instances of series 1.2.3"]
-
-
 async def test_a_server_that_ignores_the_offset_does_not_loop() -> None:
     server = Qido({INSTANCES: instances(25)}, ignores_offset=True)
     async with archive_of(server) as archive:

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.content.blocks import BLOCK_BYTES, MemoryTier, slices
-from idcfs.settings import MIB
+from idcfs.content.blocks import MemoryTier, slices
+from idcfs.settings import BLOCK_BYTES, MIB
 
 KEY = ("content", "1.2.3")
 near = st.integers(0, 6).flatmap(lambda block: st.integers(-2, 2).map(lambda by: max(0, block * BLOCK_BYTES + by)))

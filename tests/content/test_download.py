@@ -104,11 +104,13 @@ async def test_an_empty_body_is_damaged(announced: int | None) -> None:
         setup.reader.close(ONE)
 
 
-async def test_a_file_without_an_instance_uid_or_listed_syntaxes_is_taken() -> None:
-    data = b"\0" * 128 + b"DICM" + b"\x08\0\x05\0CS\0\0" + bytes(5000)
-    unlisted = Instance("content", "1.1", "1.2", "1.2.3")
+async def test_a_file_whose_file_meta_names_no_instance_is_what_its_dataset_says() -> None:
+    data = b"\0" * 128 + b"DICM" + b"\x08\0\x05\0CS\0\0" + b"\x08\0\x18\0UI\x06\x001.2.3\0" + bytes(5000)
     async with reading(sound(data)) as setup:
-        assert await setup.whole(unlisted) == data
+        assert await setup.whole(Instance("content", "1.1", "1.2", "1.2.3")) == data
+    async with reading(sound(data.replace(b"1.2.3", b"1.2.4"))) as setup:
+        with pytest.raises(Damaged, match=r"the archive sent instance \(unnamed\)"):
+            await setup.whole(Instance("content", "1.1", "1.2", "1.2.3"))
 
 
 @pytest.mark.parametrize("known", [SIZE - 1, SIZE + 1, SIZE - 2 * MIB, SIZE + 2 * MIB])

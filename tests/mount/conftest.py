@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,20 +14,51 @@ from scripts.harness import Mount, mounted
 NOWHERE = "http://127.0.0.1:9/dicomWeb"
 """An archive that nobody serves: whoever is mounted over it has not sent a request."""
 
+PATIENCE_SECONDS = 20.0
+"""How long is waited for what has to come; a test that succeeds never waits so long."""
+STRICT = {"PYTHONWARNINGS": "error"}
+"""Warnings are errors in the mount's process too."""
+SIGNS_OF_A_BUG = ("Traceback", "this is a bug", "Warning:")
+"""What no log may contain, whatever an archive did."""
+
 MountMaker = Callable[..., Mount]
 
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[MountMaker]:
     """``mount(URL, *options, at=…, cache=…)`` → a mount that lives as long as the test."""
-    with contextlib.ExitStack() as stack:
+    state = tmp_path / "state"
+    with without_bugs(state), contextlib.ExitStack() as stack:
 
         def make(archive: str, *options: str | Path, at: str = "mnt", cache: Path | None = None) -> Mount:
             directory = tmp_path.resolve() / at
             where = ("--archive", archive, "--cache-dir", cache or tmp_path / "cache")
-            return stack.enter_context(mounted(directory, *where, *options, state_dir=tmp_path / "state"))
+            return stack.enter_context(mounted(directory, *where, *options, state_dir=state, env=STRICT))
 
         yield make
+
+
+@contextlib.contextmanager
+def without_bugs(state_dir: Path) -> Iterator[None]:
+    """Fails at the end if a log of the mounts made within tells of a bug."""
+    yield
+    bugs = [line for line in logs(state_dir).splitlines() if any(sign in line for sign in SIGNS_OF_A_BUG)]
+    assert not bugs, logs(state_dir)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` comes true before patience ends."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def logs(state_dir: Path) -> str:
+    """All that the mounts with this state directory have logged."""
+    return "".join(path.read_text() for path in sorted(state_dir.glob("idcfs/*.log*")))
 
 
 @pytest.fixture(scope="session")
@@ -38,4 +70,4 @@ def packaged_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def log_of(tmp_path: Path) -> Callable[[], str]:
     """The logs of the test's mounts so far."""
-    return lambda: "".join(path.read_text() for path in (tmp_path / "state").rglob("*.log"))
+    return lambda: logs(tmp_path / "state")

@@ -14,10 +14,8 @@ import pytest
 
 from idcfs import mounts
 from scripts.harness import IDCFS, is_mounted, run, status
-from tests.mount.conftest import NOWHERE, MountMaker
+from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
 from tests.twin.client import Twin
-
-PATIENCE_SECONDS = 20.0
 
 
 def idcfs(*words: str | Path, state: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -27,18 +25,11 @@ def idcfs(*words: str | Path, state: Path | None = None) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether ``condition`` comes true before patience ends."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text()
+    try:
+        return "Z (" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
+        return False
 
 
 def test_umount_returns_when_the_process_is_gone(mount: MountMaker, sample_index: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from scripts.harness import Mount, mounted, run, status
-from tests.mount.conftest import MountMaker
+from tests.mount.conftest import STRICT, MountMaker, without_bugs
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -24,7 +24,10 @@ def ct_mount(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Orthanc, mounted once for all tools."""
     place = tmp_path_factory.mktemp("tools").resolve()
     options = ("--archive", orthanc.url, "--index", "qido", "--cache-dir", place / "cache")
-    with mounted(place / "mnt", *options, state_dir=place / "state") as mount:
+    with (
+        without_bugs(place / "state"),
+        mounted(place / "mnt", *options, state_dir=place / "state", env=STRICT) as mount,
+    ):
         yield mount
 
 

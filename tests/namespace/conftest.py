@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from idcfs.namespace.catalog import Catalog
-from idcfs.namespace.index import PACKAGED, open_catalog
+from idcfs.namespace.index import open_catalog
+from idcfs.settings import PACKAGED
 
 
 @pytest.fixture(scope="session")
