@@ -13,11 +13,11 @@ COUNTERS = (
     "requests",  # HTTP requests sent, retries included
     "qido_requests",  # … of which searches
     "wado_requests",  # … of which retrievals of instances or metadata
-    "retries",  # … of which repeated an earlier one
+    "retries",  # … of which repeated one that got no good answer
     "bytes_from_archive",  # bytes of response bodies as they came over the wire
     "downloads",  # fetches of an instance that were started
     "downloads_cancelled",  # … of which were stopped because nobody read on
-    "hits",  # blocks that a read found in the cache
+    "hits",  # blocks that a read found at hand: in the cache, or in what is arriving
     "misses",  # blocks that a read had to wait for
     "errors",  # calls that ended with an error other than "no such name"
 )

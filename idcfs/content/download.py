@@ -20,7 +20,7 @@ import trio
 
 from ..deadline import Progress
 from ..errors import Damaged, IdcfsError, Truncated
-from ..settings import BLOCK_BYTES, ContentSettings
+from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .blocks import Slice
 from .instance import Body, Instance, Source
@@ -37,6 +37,9 @@ _RESTART_SECONDS = 0.2
 _SPARE_AFTER_SECONDS = 0.2
 """How long a download stands still before it has to give way to others: far longer than a reader's pause between two
 reads, far shorter than anybody's patience."""
+
+_LONG_SEEK_BYTES = 64 * MIB
+"""Passing over so much takes seconds: the log says why a reader waits."""
 
 _TO_THE_END = 1 << 62
 
@@ -127,6 +130,7 @@ class Download:
         waiter = _Waiter(wanted)
         entry = (end, next(self._numbers), waiter)
         heapq.heappush(self._waiters, entry)
+        self._tell_of_long_seek(end)
         self.want(end)
         try:
             await waiter.woken.wait()
@@ -138,6 +142,11 @@ class Download:
         if waiter.data is None:
             raise self._failure()
         return waiter.data
+
+    def _tell_of_long_seek(self, end: int) -> None:
+        distance = end - self._arrival.position
+        if distance > _LONG_SEEK_BYTES:
+            log.info("%s: %d MB have to pass before byte %d can be read", self._instance, distance // 1_000_000, end)
 
     async def retired(self) -> None:
         """Take no new readers, and return when the present ones are served."""

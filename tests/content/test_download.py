@@ -283,6 +283,23 @@ async def test_a_header_costs_little_more_than_the_header(autojump_clock: MockCl
         assert setup.source.open_bodies == 0
 
 
+async def test_the_log_says_why_a_far_read_takes_long(caplog: pytest.LogCaptureFixture) -> None:
+    huge = Huge(part10("1.2.3"), 100 * MIB)
+    caplog.set_level("INFO", "idcfs.content.download")
+    async with reading(sound(huge)) as setup:
+        setup.reader.open(ONE)
+        await setup.reader.read(ONE, 100 * MIB, 60 * MIB, 10)
+        assert caplog.messages == []
+        setup.reader.close(ONE)
+    async with reading(sound(huge)) as setup:
+        setup.reader.open(ONE)
+        await setup.reader.read(ONE, 100 * MIB, 100 * MIB - 10, 10)
+        assert caplog.messages == [
+            "instance 1.2.3 of series 1.2: 104 MB have to pass before byte 104857600 can be read"
+        ]
+        setup.reader.close(ONE)
+
+
 async def test_the_window_moves_with_the_reader_and_not_only_when_it_waits(autojump_clock: MockClock) -> None:
     huge = Huge(part10("1.2.3"), 50 * MIB)
     async with reading(sound(huge)) as setup:
