@@ -43,6 +43,7 @@ class _OneLine(click.Group):
     """Whatever goes wrong is one line on stderr and an exit code, not a usage text or a traceback."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        _open_standard_streams()
         try:
             sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as help_wanted:
@@ -52,13 +53,33 @@ class _OneLine(click.Group):
             _fail(" ".join(error.format_message().split()), error.exit_code)
         except IdcfsError as error:
             _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
         except (click.Abort, KeyboardInterrupt):
             _fail("stopped", 130)
 
 
+def _open_standard_streams() -> None:
+    """Open ``/dev/null`` for those that are closed: else the next file opened would be taken for one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+
+
+def _say(message: str) -> None:
+    click.echo(f"idcfs: {_printable(message)}", err=True)
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"idcfs: {message}", err=True)
+    _say(message)
     sys.exit(code)
+
+
+def _printable(text: str) -> str:
+    """``text`` on one line, as a path may hold anything: what cannot be printed is escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,7 +118,7 @@ def main() -> None:
     default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=float,
     help="Longest wait without progress before a call fails.",
 )
 @click.option(
@@ -125,29 +146,31 @@ def mount(
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened.
     """
     mountpoint = mounts.absolute(mountpoint)
+    timeout = options.timeout_seconds(timeout)
     chosen = options.fuse_options(fuse_options)
     settings = MountSettings(
         mountpoint=mountpoint,
         archive=options.archive_settings(archive),
-        index=index if index in (PACKAGED, QIDO) else str(Path(index).expanduser().absolute()),
-        cache_dir=(cache_dir or options.default_cache_dir()).expanduser().absolute(),
+        index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
+        cache_dir=mounts.expanded(cache_dir or options.default_cache_dir()),
         transport=TransportSettings(timeout_seconds=timeout),
         content=ContentSettings(memory_cache_bytes=_memory_cache(memory_cache), timeout_seconds=timeout),
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
     )
     log_file = None if foreground else options.log_file(mountpoint)
     _log_to(log_file, log_level)
-    made = mounts.prepare(mountpoint, may_hide_files="nonempty" in chosen)
-    try:
-        if log_file is None:
-            _serve(settings, lambda: None)
-        else:
-            run_detached(partial(_serve, settings), hint=f"see {log_file}")
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError):
-                mountpoint.rmdir()
-        raise
+    with mounts.reserved(options.log_file(mountpoint).with_suffix(".lock")) as let_go:
+        made = mounts.prepare(mountpoint, may_hide_files="nonempty" in chosen)
+        try:
+            if log_file is None:
+                _serve(settings, let_go, lambda: None)
+            else:
+                run_detached(partial(_serve, settings, let_go), hint=f"see {log_file}")
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    mountpoint.rmdir()
+            raise
 
 
 @main.command()
@@ -174,18 +197,31 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     places = [_idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
     if not places:
         raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
-    reports = [_read_status(place) for place in places]
+    reports = []
+    for place in places:
+        try:
+            reports.append(_read_status(place))
+        except IdcfsError as error:
+            if mountpoint:
+                raise
+            _say(str(error))
     if as_json:
         click.echo(json.dumps(reports[0] if mountpoint else reports, indent=1))
-        return
-    for report in reports:
-        _print_status(report)
+    else:
+        for report in reports:
+            _print_status(report)
+    if len(reports) < len(places):
+        sys.exit(1)
 
 
-def _serve(settings: MountSettings, ready: Callable[[], None]) -> None:
+def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:
     from .mount import serve  # here, not above: the other commands need none of the libraries behind it
 
-    serve(settings, ready)
+    def answering() -> None:
+        let_go()
+        ready()
+
+    serve(settings, answering)
 
 
 def _memory_cache(text: str) -> int:
@@ -208,7 +244,9 @@ def _handler(file: Path | None) -> logging.Handler:
         return logging.StreamHandler()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(file, maxBytes=_LOG_BYTES, backupCount=2)
+        return logging.handlers.RotatingFileHandler(
+            file, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
 
@@ -233,12 +271,18 @@ def _status_of(mountpoint: Path) -> dict[str, Any]:
 
 def _read_status(mountpoint: Path) -> dict[str, Any]:
     try:
-        return _status_of(mountpoint)
+        return mounts.ask(mountpoint, partial(_status_of, mountpoint))
+    except PermissionError:
+        raise IdcfsError(f"the idcfs at {mountpoint} belongs to another user") from None
     except (OSError, ValueError) as error:
-        raise IdcfsError(f"the idcfs at {mountpoint} does not answer ({error}): try 'idcfs umount --lazy'") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise IdcfsError(
+            f"the idcfs at {mountpoint} does not answer ({reason}): 'idcfs umount --lazy {mountpoint}' detaches it"
+        ) from None
 
 
 def _print_status(report: dict[str, Any]) -> None:
-    click.echo(f"{report['mountpoint']}: {report['archive']}, index {report['index']}, process {report['pid']}")
+    place, index = _printable(report["mountpoint"]), _printable(report["index"])
+    click.echo(f"{place}: {report['archive']}, index {index}, process {report['pid']}")
     for name, value in report["counters"].items():
         click.echo(f"  {name.replace('_', ' '):<22}{value:>16,}")

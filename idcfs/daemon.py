@@ -65,13 +65,17 @@ def _be_the_service(service: Callable[[Callable[[], None]], None], writing: int)
         log.error("%s", error)
         code = 2
         if not answer.closed:
-            answer.write((_UNUSABLE if isinstance(error, UsageError) else _FAILED) + str(error).encode())
+            answer.write((_UNUSABLE if isinstance(error, UsageError) else _FAILED) + _bytes(error))
     except BaseException:
         log.critical("the mount's process failed: this is a bug", exc_info=True)
     finally:
         answer.close()
         logging.shutdown()
         os._exit(code)
+
+
+def _bytes(error: IdcfsError) -> bytes:
+    return str(error).encode(errors="backslashreplace")  # a path may be no text
 
 
 def _leave_terminal() -> None:

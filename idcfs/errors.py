@@ -10,7 +10,8 @@
     ├── Unreachable         the archive cannot be reached, or only answers with faults of its own
     ├── Refused             the archive answered, but not with what was asked for
     ├── Damaged             a body that is not the stored instance
-    │   └── Truncated       a body that ended early: worth another try
+    │   ├── Truncated       a body that ended early: worth another try
+    │   └── WrongSize       a body of another length than was known: one of the two is wrong
     ├── NotADirectory       a file where a directory is needed
     └── IsADirectory        a directory where a file is needed
 
@@ -71,6 +72,10 @@ class Damaged(IdcfsError):
 
 class Truncated(Damaged):
     """A body that ended before its length or its closing boundary said so."""
+
+
+class WrongSize(Damaged):
+    """A body of another length than was known beforehand."""
 
 
 class NotADirectory(IdcfsError):

@@ -16,7 +16,7 @@ import trio
 
 from .content.instance import Instance
 from .content.reader import Reader
-from .errors import Damaged, IsADirectory, NotADirectory, NotFound
+from .errors import IsADirectory, NotADirectory, NotFound, WrongSize
 from .flight import SingleFlight
 from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
@@ -278,7 +278,7 @@ class _EmptyView:
         return iter(())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _OpenInstance:
     """An open instance of exactly known size."""
 
@@ -286,16 +286,20 @@ class _OpenInstance:
     instance: Instance
     size: int
     forget_size: Callable[[], None]
+    in_doubt: bool = False
+    """The archive has another size; the one known stands as long as the file is open."""
 
     async def read(self, offset: int, length: int) -> bytes:
         try:
             return await self.reader.read(self.instance, self.size, offset, length)
-        except Damaged:
-            self.forget_size()  # it may be the remembered size that is wrong: the next open asks the archive
+        except WrongSize:
+            self.in_doubt = True
             raise
 
     def close(self) -> None:
         self.reader.close(self.instance)
+        if self.in_doubt:
+            self.forget_size()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,15 +203,36 @@ def _absent() -> EntryAttributes:
 
 
 @contextmanager
+def _stderr_into(lines: list[str]) -> Iterator[None]:
+    """Adds to ``lines`` what libfuse and fusermount3 print meanwhile: they know no other way to say why."""
+    with tempfile.TemporaryFile() as file:
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            lines += file.read().decode(errors="backslashreplace").splitlines()
+
+
+@contextmanager
 def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str]) -> Iterator[None]:
     """Mount ``adapter`` at ``mountpoint`` and unmount it at the end, however that comes.
 
-    :raises IdcfsError: if the kernel or libfuse refuses; libfuse has then said why on stderr.
+    :raises IdcfsError: if the kernel or libfuse refuses, with what libfuse says.
     """
+    said: list[str] = []
     try:
-        pyfuse3.init(adapter, str(mountpoint), {*options, "default_permissions", "ro", "fsname=idcfs", "subtype=idcfs"})
+        with _stderr_into(said):
+            pyfuse3.init(
+                adapter, str(mountpoint), {*options, "default_permissions", "ro", "fsname=idcfs", "subtype=idcfs"}
+            )
     except RuntimeError as error:
-        raise IdcfsError(f"cannot mount at {mountpoint}: {error}") from None
+        raise IdcfsError(f"cannot mount at {mountpoint}: {said[-1] if said else error}") from None
+    for line in said:
+        log.warning("%s", line)
     try:
         yield
     finally:

@@ -6,18 +6,28 @@ Facts about Linux, without pyfuse3: the commands use this too, to find a mount t
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 from .errors import IdcfsError, UsageError
 from .settings import BLOCK_BYTES, KIB
 
+T = TypeVar("T")
+
 FILESYSTEM_TYPE = "fuse.idcfs"
+ANSWER_SECONDS = 5.0
+"""How long a mount may take to answer what it knows without its archive."""
 
 _CONTROLS = Path("/sys/fs/fuse/connections")
 _MAX_BACKGROUND = 256
@@ -61,24 +71,79 @@ def idcfs_mounts() -> list[Path]:
     return [mount.path for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
 
 
+def expanded(path: Path) -> Path:
+    """``path`` from the root on, without ``~``.
+
+    :raises UsageError: for the home of an unknown user, and where the current directory has been removed.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise UsageError(f"{path}: the current directory does not exist any more") from None
+
+
 def absolute(path: Path) -> Path:
     """``path`` as the kernel lists it in its mount table: without links, dots or ``~``.
 
-    :raises UsageError: for the home of an unknown user.
+    :raises UsageError: as ``expanded`` does.
     """
-    try:
-        return Path(os.path.realpath(path.expanduser()))
-    except RuntimeError as error:
-        raise UsageError(f"{path}: {error}") from None
+    path = expanded(path)
+    listed = Path(os.path.realpath(path.parent), path.name)
+    if path.name != ".." and mount_at(listed) is not None:
+        return listed  # not asked whether it is a link: what is mounted there may not answer
+    return Path(os.path.realpath(path))
+
+
+def ask(path: Path, question: Callable[[], T]) -> T:
+    """What ``question`` finds out from the idcfs at ``path``.
+
+    In a thread: a process that stands still would hold up for ever whoever asks.
+
+    :raises IdcfsError: if there is no answer.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if thread.is_alive():
+        raise IdcfsError(f"the idcfs at {path} does not answer: 'idcfs umount --lazy {path}' detaches it")
+    return answer.result()
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a mount at ``path`` has lost its daemon; by statvfs, since stat may be answered from a cache."""
+    """Whether a mount at ``path`` has lost its daemon; by statvfs, since stat may be answered from a cache.
+
+    :raises IdcfsError: if there is no answer.
+    """
     try:
-        os.statvfs(path)
+        ask(path, lambda: os.statvfs(path))
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
+
+
+@contextmanager
+def reserved(file: Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock ``file``, so that mounts at one place are made one after the other; yields what lets go early.
+
+    A forked process holds it as well: it is free once both have let go.
+    """
+    with ExitStack() as held:
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(file.open("wb")), fcntl.LOCK_EX)
+        except OSError as error:  # a mount in the foreground needs no state directory
+            log.info("mounting without the lock %s: %s", file, error.strerror)
+        yield held.close
 
 
 def prepare(path: Path, *, may_hide_files: bool) -> bool:

@@ -16,11 +16,16 @@ _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 MIN_MEMORY_CACHE = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
 
+_TIMEOUT_SECONDS = (0.1, 86_400.0)
+
 FUSE_OPTIONS = frozenset(
     {"allow_other", "allow_root", "auto_unmount", "default_permissions", "nonempty", "ro"}
     | {"atime", "noatime", "dev", "nodev", "exec", "noexec", "suid", "nosuid"}
 )
-"""What ``-o`` takes; ``nonempty`` is ours, the rest libfuse's. Not ``subtype``: commands find the mount by its type."""
+"""What ``-o`` takes, all without a value; ``nonempty`` is ours, the rest libfuse's.
+
+Not ``subtype``: commands find the mount by its type.
+"""
 
 
 def archive_settings(text: str) -> ArchiveSettings:
@@ -66,15 +71,29 @@ def size_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def timeout_seconds(seconds: float) -> float:
+    """What ``--timeout`` gives, if it can be waited for.
+
+    :raises UsageError: if it cannot.
+    """
+    least, most = _TIMEOUT_SECONDS
+    if not least <= seconds <= most:  # nor is nan
+        raise UsageError(f"--timeout {seconds:g}: give {least:g} to {most:.0f} seconds")
+    return seconds
+
+
 def fuse_options(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The single options of ``-o a,b=c -o d``.
 
-    :raises UsageError: for one that does not exist.
+    :raises UsageError: for one that does not exist, or has a value.
     """
     options = [option.strip() for text in texts for option in text.split(",") if option.strip()]
     for option in options:
-        if option.partition("=")[0] not in FUSE_OPTIONS:
+        name, equals, _ = option.partition("=")
+        if name not in FUSE_OPTIONS:
             raise UsageError(f"-o {option}: no such option; there are {', '.join(sorted(FUSE_OPTIONS))}")
+        if equals:
+            raise UsageError(f"-o {option}: {name} takes no value")
     return tuple(options)
 
 

@@ -53,6 +53,9 @@ class TransportSettings:
     max_attempts: int = 4
     backoff_initial_seconds: float = 0.25
     backoff_max_seconds: float = 8.0
+    max_json_bytes: int = 64 * MIB
+    """Largest JSON answer, unpacked: 5,000 instances with their default attributes are 5–10 MB, and what never ends or
+    is zeros packed a thousandfold would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
     python -m scripts.bench [--runs N] [--list] [SCENARIO …]
 
-A miss is marked and is not a failure: machines differ, and so does what else they are doing.
+A miss is marked and is not a failure: machines differ, and so does what else they are doing. The exit code is 1 if
+something could not be measured.
 """
 
 from __future__ import annotations
@@ -280,16 +281,19 @@ def main(runs: int, only_list: bool, scenarios: tuple[str, ...]) -> None:
     try:
         need_fuse()
         with scratch_directory("idcfs-bench-") as scratch:
-            values = measure(Bench(runs, scratch), scenarios or tuple(SCENARIOS))
+            bench = Bench(runs, scratch)
+            failed = measure(bench, scenarios or tuple(SCENARIOS))
     except Failure as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)
     print(f"\n{os.cpu_count()} cores, Linux {os.uname().release}, Python {sys.version.split()[0]}\n")
-    print("\n".join(table(values)))
+    print("\n".join(table(bench.values)))
+    sys.exit(1 if failed else 0)
 
 
-def measure(bench: Bench, scenarios: Sequence[str]) -> dict[Promise, list[float]]:
-    """Run the scenarios, one line each; one that fails leaves the others standing."""
+def measure(bench: Bench, scenarios: Sequence[str]) -> list[str]:
+    """Run the scenarios, one line each; one that fails leaves the others standing. Returns those that failed."""
+    failed = []
     free = os.statvfs(bench.scratch).f_bavail * os.statvfs(bench.scratch).f_frsize
     print(f"In {bench.scratch} ({in_bytes(free)} free):")
     for name in scenarios:
@@ -300,7 +304,8 @@ def measure(bench: Bench, scenarios: Sequence[str]) -> dict[Promise, list[float]
             print(f"{time.perf_counter() - started:.0f} s", flush=True)
         except (Failure, OSError, httpx.HTTPError) as error:
             print(f"FAILED: {error}", flush=True)
-    return bench.values
+            failed.append(name)
+    return failed
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import trio.testing
 
 from idcfs.content.instance import Instance
 from idcfs.content.reader import Reader
-from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable
+from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
 from idcfs.filesystem import STATUS_NAME, Attributes, Entry, Filesystem
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import searched_catalog, unsearched_catalog
@@ -76,7 +76,7 @@ class Source:
     async def read(self, instance: Instance, size: int, offset: int, length: int) -> bytes:
         await trio.lowlevel.checkpoint()
         if self.damaged:
-            raise Damaged("not the stored bytes")
+            raise WrongSize("not the size that was known")
         return (instance.instance_uid.encode() * size)[offset : min(offset + length, size)]
 
 
@@ -379,7 +379,7 @@ async def test_an_instance_whose_uid_cannot_be_told_is_an_error_and_opens_nothin
     assert source.opened.total() == 0
 
 
-async def test_damage_puts_a_size_in_doubt_where_the_index_does_not_name_the_content(
+async def test_another_size_at_the_archive_puts_the_known_one_in_doubt_once_the_file_is_closed(
     source: Source, tmp_path: Path
 ) -> None:
     with catalog_of([replace(row, crdc_series_uuid=None) for row in ROWS]) as catalog:
@@ -387,8 +387,10 @@ async def test_damage_puts_a_size_in_doubt_where_the_index_does_not_name_the_con
             inode = (await at(fs, f"{SERIES}/1.9.1.dcm")).inode
             opened = await fs.open(inode)
             source.damaged = True
-            with pytest.raises(Damaged):
+            with pytest.raises(WrongSize):
                 await fs.read(opened.handle, 0, 10)
+            assert (await fs.getattr(inode)).lasting  # of an open file nothing changes
+            fs.release(opened.handle)
             assert not (await fs.getattr(inode)).lasting
             source.damaged, source.size = False, 7
             assert (await fs.open(inode)).resized

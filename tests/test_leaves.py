@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -198,6 +198,11 @@ async def test_each_watch_has_its_own_timeout(autojump_clock: trio.testing.MockC
             await trio.sleep(TIMEOUT - 1)
 
 
+async def test_what_is_raised_within_goes_through() -> None:
+    with pytest.raises(KeyError), Progress(TIMEOUT).watch("the instance"):
+        raise KeyError
+
+
 async def test_a_cancellation_from_outside_is_no_deadline(autojump_clock: trio.testing.MockClock) -> None:
     with trio.move_on_after(1) as outside:
         await drip(Progress(TIMEOUT), 0, 1_000, 1)
@@ -215,14 +220,24 @@ ERRNOS = {
     errors.Unreachable: errno.EHOSTUNREACH,
     errors.Damaged: errno.EIO,
     errors.Truncated: errno.EIO,
+    errors.WrongSize: errno.EIO,
     errors.Refused: errno.EIO,
     errors.NotADirectory: errno.ENOTDIR,
+    errors.IsADirectory: errno.EISDIR,
+    errors.UsageError: errno.EIO,
 }
 
 
-@pytest.mark.parametrize(("kind", "number"), ERRNOS.items(), ids=str)
-def test_each_cause_has_its_errno(kind: type[IdcfsError], number: int) -> None:
-    assert errors.errno_of(kind("what happened")) == number
+def kinds(root: type[IdcfsError]) -> Iterator[type[IdcfsError]]:
+    """Every error below ``root``."""
+    for kind in root.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+@pytest.mark.parametrize("kind", list(kinds(IdcfsError)))
+def test_each_cause_has_its_errno(kind: type[IdcfsError]) -> None:
+    assert errors.errno_of(kind("what happened")) == ERRNOS[kind]
 
 
 def test_a_cause_without_a_word_of_its_own_is_an_input_output_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_a_fuse_option_that_does_not_exist_is_refused(text: str) -> None:
         options.fuse_options((text,))
 
 
+@pytest.mark.parametrize("option", sorted(options.FUSE_OPTIONS))
+@pytest.mark.parametrize("value", ["", "0", "1"])
+def test_a_fuse_option_with_a_value_is_refused(option: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"-o {option}={value}: {option} takes no value"):
+        options.fuse_options((f"{option}={value}",))
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 86_400.0])
+def test_a_timeout_is_what_can_be_waited_for(seconds: float) -> None:
+    assert options.timeout_seconds(seconds) == seconds
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "0", "-1", "0.09", "86401", "1e300"])
+def test_another_timeout_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--timeout \S+: give 0.1 to 86400 seconds$"):
+        options.timeout_seconds(float(text))
+
+
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +170,59 @@ def test_a_place_is_absolute_and_its_parents_free_of_links_and_dots(
 
 def test_a_place_is_not_asked_whether_it_exists(tmp_path: Path) -> None:
     assert mounts.absolute(tmp_path / "missing" / "idc") == tmp_path.resolve() / "missing" / "idc"
+
+
+def test_a_place_that_cannot_be_known_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    for make in (mounts.absolute, mounts.expanded):
+        assert make(tmp_path) == tmp_path.resolve()
+        with pytest.raises(UsageError, match=r"^idc: the current directory does not exist any more$"):
+            make(Path("idc"))
+        with pytest.raises(UsageError, match=r"^~nosuchuser/idc: "):
+            make(Path("~nosuchuser/idc"))
+
+
+def test_a_lock_is_held_until_let_go(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "mnt.lock"
+
+    def free() -> bool:
+        with file.open("rb") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    with mounts.reserved(file) as let_go:
+        assert not free()
+        let_go()
+        assert free()
+    with mounts.reserved(file):
+        assert not free()
+    assert free()
+
+
+def test_without_a_place_for_the_lock_there_is_none() -> None:
+    with mounts.reserved(Path("/proc/nothing/mnt.lock")) as let_go:
+        let_go()
+
+
+def test_what_is_mounted_at_a_place_is_not_asked_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    lstat = os.lstat
+
+    def watched(path: str) -> os.stat_result:
+        looked_at.append(path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", watched)
+    assert mounts.absolute(Path("/proc/")) == Path("/proc")
+    assert "/proc" not in looked_at
+    assert mounts.absolute(Path("/nothing")) == Path("/nothing")
+    assert "/nothing" in looked_at
 
 
 def test_octal_escapes_of_mountinfo_are_read() -> None:

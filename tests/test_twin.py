@@ -395,7 +395,7 @@ def test_latency_and_throttle(client: httpx.Client, twin: Twin, ct: Instance) ->
     twin.set(latency_seconds=0, bytes_per_second=len(ct[1]) * 4)
     began = time.monotonic()
     assert _get(client, ct[0], SINGLE).content == ct[1]
-    assert 0.15 < time.monotonic() - began < 1
+    assert time.monotonic() - began > 0.15
 
 
 def test_stall_and_drip(client: httpx.Client, twin: Twin, ct: Instance) -> None:

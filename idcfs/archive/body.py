@@ -15,6 +15,9 @@ from typing import Protocol, Self
 from ..errors import Damaged, Refused
 from .multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
 
+MAX_INSTANCE_BYTES = 2**62
+"""Beyond it a size fits no file: the kernel's are signed 64-bit numbers, here with a bit to spare for arithmetic."""
+
 
 class ByteStream(Protocol):
     """What a body is read from: a response that is a 200. The transport's ``Answer`` is one."""
@@ -44,7 +47,8 @@ class InstanceBody(Protocol):
 async def open_body(answer: ByteStream) -> InstanceBody:
     """The instance in ``answer``, once its size is known or known not to be told.
 
-    Raises Refused for what is no instance at all (HTML, JSON, a zip), Damaged or Truncated for a broken multipart.
+    Raises Refused for what is no instance at all (HTML, JSON, a zip), Damaged or Truncated for a broken multipart,
+    Damaged for a size that no file can have.
     """
     kind = _media_type(answer.headers.get("content-type", ""))
     if kind.startswith("multipart/"):
@@ -63,6 +67,8 @@ class _WholeBody:
         length = answer.headers.get("content-length")
         # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
         self.size = int(length) if length and not chunked and not answer.compressed else None
+        if self.size is not None and self.size > MAX_INSTANCE_BYTES:
+            raise Damaged(f"{answer.where} announced an instance of {length} bytes")
         self._provable = chunked or length is not None
 
     def __aiter__(self) -> Self:

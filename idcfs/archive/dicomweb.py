@@ -36,6 +36,11 @@ SMALLER_LIMITS = (200, 100)
 """What to ask for where the usual page is refused: Microsoft's server grants 200, and everybody grants 100."""
 WRONG_LIMIT = frozenset({400, 413, 416, 422})
 
+MAX_STALE_PAGES = 3
+"""Pages in a row without anything new that are passed over: servers repeat items, and now and then a page."""
+MAX_ITEMS = 2**24
+"""Most items of a listing of unknown length: as many as the ordinals of inodes have room for."""
+
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 Item = dict[str, Any]
 T = TypeVar("T", bound=Hashable)
@@ -154,19 +159,43 @@ class DicomwebArchive:
     ) -> list[T]:
         """What ``parse`` makes of every item at ``path``, without repetitions, page after page.
 
-        A page that brings nothing new is the end. A short one alone is not: Google and others grant less than was asked
-        for without saying so. It is the end where ``expected`` is reached too, which saves a series its second query.
+        An empty page is the end. A short one alone is not: Google and others grant less than was asked for without
+        saying so. It is the end where exactly ``expected`` is reached too, which saves a series its second query; that
+        a server which grants less than that has more than ``expected`` is then not noticed.
+
+        A page that brings nothing new is the end where ``expected`` is reached; else it takes several in a row, and
+        Refused is raised unless they may be all there is.
         """
         found: dict[T, None] = {}
-        offset = 0
-        while True:
-            page = await self._page(path, fields, offset)
+        offset = stale = 0
+        most = MAX_ITEMS if expected is None else 4 * expected + 10_000  # room for repetitions and for growth
+        while page := await self._page(path, fields, offset):
             known = len(found)
             found.update(dict.fromkeys(self._usable(page, parse, path)))
             offset += len(page)
-            complete = expected is not None and len(found) >= expected and len(page) < self._limit
-            if complete or len(found) == known:
-                return list(found)
+            stale = 0 if len(found) > known else stale + 1
+            if len(found) == expected and len(page) < self._limit:
+                break
+            if stale and self._is_end(stale, len(page), len(found), expected, path):
+                break
+            if offset > most:
+                raise Refused(f"{self._name}{path} lists more than {most:,} items: there seems to be no end to it")
+        return list(found)
+
+    def _is_end(self, stale: int, page_size: int, listed: int, expected: int | None, path: str) -> bool:
+        """Whether all is listed, now that ``stale`` pages in a row brought nothing new. Raises Refused for a cut one.
+
+        A server that ignores the offset may send everything every time, or the same beginning of it.
+        """
+        if expected is not None and listed >= expected:
+            return True
+        if stale <= MAX_STALE_PAGES:
+            return False
+        if expected is not None or page_size == self._limit:
+            of = "an unknown number" if expected is None else expected
+            raise Refused(f"{self._name}{path} repeats its pages: it seems to ignore offset, {listed} of {of} listed")
+        log.warning("%s%s: the server seems to ignore offset; %d items taken for all", self._name, path, listed)
+        return True
 
     async def _page(self, path: str, fields: str, offset: int) -> list[Item]:
         """One page; the first one that a server answers settles how large its pages may be."""
@@ -229,7 +258,8 @@ def _first_value(item: Item, tag: str) -> Any:
 
 def _uid(item: Item, tag: str) -> str | None:
     value = _first_value(item, tag)
-    return value if isinstance(value, str) and _UID.fullmatch(value) else None
+    uid = value.rstrip(" \0") if isinstance(value, str) else ""  # some servers pass on the padding of the file
+    return uid if _UID.fullmatch(uid) else None
 
 
 def _text(item: Item, tag: str) -> str:

@@ -56,8 +56,6 @@ def of_request(error: httpx.HTTPError | httpx.InvalidURL, where: str) -> IdcfsEr
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
             # Servers drop idle connections whenever they like, and a request may already be on its way.
             return Transient(Unreachable(f"{where} closed the connection: {_words(error)}"), at_once=True)
-        case httpx.TooManyRedirects():
-            return Refused(f"{where} redirects in circles")
         case _:
             return Unreachable(f"{where} cannot be used: {_words(error)}")
 
@@ -107,7 +105,7 @@ def retry_after_seconds(value: str | None) -> float:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):  # the last two: a year, or a zone, beyond all measure
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -15,6 +15,7 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
@@ -43,6 +44,8 @@ Kind = Literal["qido_requests", "wado_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
 
 MAX_REDIRECTS = 5
+INLINE_JSON_BYTES = 1 * MIB
+"""Up to here JSON is parsed at once, which takes some 50 ms; beyond, reads that wait for nothing of it would notice."""
 MAX_ERROR_BYTES = 16 * KIB
 ERROR_BODY_SECONDS = 5.0
 """How much, and how long, is read of an answer that only explains an error."""
@@ -111,7 +114,10 @@ class Answer:
 
 
 class _Inflater:
-    """gzip, a bounded piece at a time, so that zeros packed a thousandfold do not fill the memory."""
+    """gzip, a bounded piece at a time, so that zeros packed a thousandfold do not fill the memory.
+
+    One member after the other (RFC 1952, section 2.2): what follows a member is the next one, or an error.
+    """
 
     def __init__(self, encoding: str, where: str) -> None:
         if encoding not in ("gzip", "x-gzip", "deflate"):
@@ -125,11 +131,20 @@ class _Inflater:
 
     def take(self) -> bytes:
         """The next piece, up to 1 MiB; empty: more input is needed."""
+        data = self._inflate()
+        while not data and self._packed:  # a member without content
+            data = self._inflate()
+        return data
+
+    def _inflate(self) -> bytes:
+        if self._stream.eof and self._packed:
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
-            data = self._stream.decompress(self._packed, MIB)
+            data = b"" if self._stream.eof else self._stream.decompress(self._packed, MIB)
         except zlib.error as error:
             raise Truncated(f"{self._where} sent a body that cannot be decompressed: {error}") from error
-        self._packed = self._stream.unconsumed_tail
+        # The rest is in one of the two. At a member's end it is taken out here: a stream adds to what it did not use.
+        self._packed = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
         return data
 
     def finish(self) -> None:
@@ -174,8 +189,7 @@ class Transport:
                 max_keepalive_connections=settings.max_connections,
                 keepalive_expiry=self._archive.keepalive_seconds,
             ),
-            follow_redirects=True,
-            max_redirects=MAX_REDIRECTS,
+            follow_redirects=False,  # _follow does it: httpx would read, and unpack, the whole body of each
             event_hooks={"request": [self._count_request]},
         )
 
@@ -193,17 +207,24 @@ class Transport:
     ) -> Any | None:
         """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
 
-        Raises Gone (404), Refused (another status, or not JSON), and what else ``faults`` makes of an answer.
+        Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
+        answer.
         """
         headers = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip"}
         progress = Progress(self._settings.timeout_seconds)
 
         async def attempt() -> bytes:
             async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                return await _read_whole(answer, progress)
+                return await _read_whole(answer, progress, self._settings.max_json_bytes)
 
         body = await self._insist(attempt, progress, path)
-        return self._parse(body, path) if body.strip() else None
+        if not body.strip():
+            return None
+        if len(body) <= INLINE_JSON_BYTES:
+            return self._parse(body, path)
+        # A thread alone would not do: the parser, written in C, keeps the interpreter to itself until it is through.
+        # Called back for every object, it lets the others have their turn.
+        return await trio.to_thread.run_sync(partial(self._parse, body, path, object_hook=lambda found: found))
 
     @asynccontextmanager
     async def stream(self, path: str, accept: str, *, kind: Kind = "wado_requests") -> AsyncIterator[Answer]:
@@ -245,7 +266,7 @@ class Transport:
             request = self._client.build_request(
                 "GET", self._archive.base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
             )
-            response = await self._client.send(request, stream=True)
+            response = await self._follow(await self._client.send(request, stream=True), where)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise faults.of_request(error, where) from error
         try:
@@ -253,6 +274,20 @@ class Transport:
         except Refused:
             await response.aclose()
             raise
+
+    async def _follow(self, response: httpx.Response, where: str) -> httpx.Response:
+        """The answer at the end of the redirects that begin with ``response``, their bodies left unread."""
+        followed = 0
+        while response.next_request is not None:
+            await Answer(response, where, self._stats).aclose()
+            if followed == MAX_REDIRECTS:
+                raise Refused(f"{where} redirects in circles")
+            request = response.next_request
+            # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
+            auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
+            response = await self._client.send(request, stream=True, auth=auth)
+            followed += 1
+        return response
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         """``attempt`` until it works, or until attempts or the time without progress are used up."""
@@ -286,9 +321,9 @@ class Transport:
             return 0.0
         return max(self._backoff(state), fault.retry_after_seconds)
 
-    def _parse(self, body: bytes, path: str) -> Any:
+    def _parse(self, body: bytes, path: str, object_hook: Callable[[Any], Any] | None = None) -> Any:
         try:
-            return json.loads(body)
+            return json.loads(body, object_hook=object_hook)
         except (ValueError, RecursionError) as error:
             raise Refused(f"{self._where(path)} did not answer with JSON: {error}") from error
 
@@ -316,16 +351,21 @@ class Transport:
         return f"{self._archive.name}{path}"
 
 
-async def _read_whole(answer: Answer, progress: Progress) -> bytes:
-    """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try."""
-    chunks = []
+async def _read_whole(answer: Answer, progress: Progress, most: int) -> bytes:
+    """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try.
+
+    Raises Refused for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
+    """
+    body = bytearray()
     try:
         async for chunk in answer:
             progress.advance(len(chunk))
-            chunks.append(chunk)
+            body += chunk
+            if len(body) > most:
+                raise Refused(f"{answer.where} sent more than {most:,} bytes of JSON in one answer")
     except Truncated as error:
         raise Transient(error) from error
-    return b"".join(chunks)
+    return bytes(body)
 
 
 async def _read_some(answer: Answer) -> bytes:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..errors import Damaged
+from ..errors import Damaged, WrongSize
 from ..settings import BLOCK_BYTES, KIB
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 
+_MAX_BYTES = (1 << 63) - 1
+"""Largest size that stat can tell."""
 _HEAD_BYTES = 4 * KIB
 """How much of a second body is compared with the first: the file meta is in there, and tells transcoded bytes apart."""
 
@@ -64,9 +66,19 @@ class Arrival:
         """Whether the wanted bytes lie before the block that is arriving."""
         return wanted.block < self._block
 
+    @property
+    def readable_end(self) -> int:
+        """Up to where bytes may be handed out: the last one only once the body has ended as it should.
+
+        Else a length that is announced too small would look like the end of the file.
+        """
+        if not self._checked:
+            return 0
+        return self.position - (self.position == self.size and not self.is_whole)
+
     def get(self, wanted: Slice) -> bytes | None:
-        """The wanted bytes, if they are in the block that is arriving and have arrived."""
-        if not self._checked or wanted.block != self._block or wanted.stop > self._filled:
+        """The wanted bytes, if they are in the block that is arriving and may be handed out."""
+        if wanted.block != self._block or wanted.block * BLOCK_BYTES + wanted.stop > self.readable_end:
             return None
         return bytes(self._buffer[wanted.start : wanted.stop])
 
@@ -109,8 +121,7 @@ class Arrival:
         self._agree_on_size(self.position)
         self._check(whole=True)
         self.is_whole = True
-        if self._filled < BLOCK_BYTES:
-            self._keep()
+        self._keep()
 
     def _skip_known(self, data: memoryview) -> memoryview:
         start = self.position - self._skip
@@ -123,13 +134,13 @@ class Arrival:
 
     def _add(self, piece: memoryview) -> None:
         if self.size is not None and self.position + len(piece) > self.size:
-            raise Damaged(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
+            raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
         self._buffer[self._filled : self._filled + len(piece)] = piece
         self._filled += len(piece)
         if len(self._head) < _HEAD_BYTES:
             self._head += piece[: _HEAD_BYTES - len(self._head)]
         self._check(whole=False)
-        if self._filled == BLOCK_BYTES:
+        if self._filled == BLOCK_BYTES and self.position != self.size:
             self._keep()
 
     def _keep(self) -> None:
@@ -137,7 +148,9 @@ class Arrival:
 
     def _agree_on_size(self, size: int) -> None:
         if self.size is not None and self.size != size:
-            raise Damaged(f"{self._instance}: the archive has {size} bytes where {self.size} should be stored")
+            raise WrongSize(f"{self._instance}: the archive has {size} bytes where {self.size} should be stored")
+        if size > _MAX_BYTES:
+            raise Damaged(f"{self._instance}: the archive announces {size} bytes, more than a file can have")
         self.size = size
 
     def _check(self, *, whole: bool) -> None:

@@ -53,3 +53,8 @@ class MemoryTier:
         """Keep a block, if it fits at all."""
         if len(data) <= self._blocks.maxsize:
             self._blocks[key, block] = data
+
+    def drop(self, key: Key) -> None:
+        """Keep nothing of the instance ``key`` any more."""
+        for known in [known for known in self._blocks if known[0] == key]:
+            del self._blocks[known]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import trio
 
 from ..deadline import Progress
-from ..errors import Damaged, IdcfsError, Truncated
+from ..errors import Damaged, IdcfsError, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .blocks import Slice
@@ -180,7 +180,7 @@ class Download:
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
-                async with slots.hold(self.cancel) as slot:
+                async with slots.hold(self.cancel, self._progress) as slot:
                     self._connected = True
                     await self._fetch(source, slot)
         except IdcfsError as error:
@@ -217,6 +217,7 @@ class Download:
         self._arrival.begin(body.size)
         async for chunk in body:
             self._progress.advance(len(chunk))
+            slot.advance(len(chunk))
             for _ in self._arrival.take(chunk):
                 self._hand_out()
                 await self._stand_still(slot)
@@ -227,9 +228,7 @@ class Download:
         """Wake whoever has waited for what is there now."""
         if self._arrival.has_proven_size:
             self._size_settled.set()
-        if not self._arrival.is_checked:
-            return
-        while self._waiters and self._waiters[0][0] <= self._arrival.position:
+        while self._waiters and self._waiters[0][0] <= self._arrival.readable_end:
             _, _, waiter = heapq.heappop(self._waiters)
             waiter.data = self._arrival.get(waiter.wanted)
             waiter.woken.set()
@@ -277,5 +276,7 @@ class Download:
 
     def _failure(self) -> IdcfsError:
         if self._error is None and self._arrival.is_whole:
-            return Damaged(f"{self._instance}: the archive has {self._arrival.size} bytes, fewer than are wanted of it")
+            return WrongSize(
+                f"{self._instance}: the archive has {self._arrival.size} bytes, fewer than are wanted of it"
+            )
         return copy(self._error) or Truncated(f"{self._instance}: the download was stopped")

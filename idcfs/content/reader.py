@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import trio
 
-from ..errors import Damaged
+from ..errors import Damaged, WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
 from .blocks import Key, MemoryTier, Slice, slices
@@ -92,13 +93,13 @@ class Reader:
         block = self._memory.get(instance.key, wanted.block)
         if block is not None:
             if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):
-                raise Damaged(f"{instance}: the archive has not the {size} bytes expected")
+                raise WrongSize(f"{instance}: the archive has not the {size} bytes expected")
             return block[wanted.start : wanted.stop]
         download = self._running.get(instance.key)
         if download is None:
             return None
         if download.known_size not in (None, size):
-            raise Damaged(f"{instance}: the archive has {download.known_size} bytes, not the {size} expected")
+            raise WrongSize(f"{instance}: the archive has {download.known_size} bytes, not the {size} expected")
         return download.get(wanted)
 
     def _download(self, instance: Instance, size: int | None) -> Download:
@@ -106,11 +107,22 @@ class Reader:
         key = instance.key
         download = self._running.get(key)
         if download is None or download.closed:
-            download = Download(instance, size, self._settings, lambda block, data: self._memory.put(key, block, data))
+            download = Download(instance, size, self._settings, partial(self._store, instance))
             self._nursery.start_soon(self._run, key, download)
             self._running[key] = download
             self._stats.count("downloads")
         return download
+
+    def _store(self, instance: Instance, block: int, data: bytes) -> None:
+        """Keep a block that has arrived; it may be there already, and must then be the same.
+
+        :raises Damaged: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
+        """
+        before = self._memory.get(instance.key, block)
+        if before is not None and before != data:
+            self._memory.drop(instance.key)
+            raise Damaged(f"{instance}: the archive sends other bytes than it sent before")
+        self._memory.put(instance.key, block, data)
 
     async def _end(self, download: Download) -> None:
         """End a download that has passed by what is wanted, once those it still serves have theirs.

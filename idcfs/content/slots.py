@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
+from ..deadline import Progress
+
 
 class Slot:
     """One held slot. ``end`` is called when it has to be let go of."""
@@ -31,6 +33,10 @@ class Slot:
         finally:
             self._slots.remove_spare(self)
 
+    def advance(self, amount: int) -> None:
+        """``amount`` bytes have arrived: whoever waits for a slot sees that it is worth waiting."""
+        self._slots.advance(amount)
+
     def end(self) -> None:
         """Make the holder let go, soon."""
         self.leaving = True
@@ -44,23 +50,36 @@ class Slots:
         self._free = trio.Semaphore(number)
         self._spare: dict[Slot, None] = {}
         self._leaving = 0
+        self._waiting: set[Progress] = set()
 
     @asynccontextmanager
-    async def hold(self, end: Callable[[], None]) -> AsyncIterator[Slot]:
-        """Wait for a slot and hold it; once it is spare, ``end`` may be called to ask for it back."""
+    async def hold(self, end: Callable[[], None], progress: Progress) -> AsyncIterator[Slot]:
+        """Wait for a slot and hold it; once it is spare, ``end`` may be called to ask for it back.
+
+        While it waits, ``progress`` is that of those who hold one: a slow archive is no reason to give up.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._free.acquire_nowait()
         except trio.WouldBlock:
             if self._spare:
                 self._take_back(next(iter(self._spare)))
-            await self._free.acquire()
+            self._waiting.add(progress)
+            try:
+                await self._free.acquire()
+            finally:
+                self._waiting.remove(progress)
         slot = Slot(self, end)
         try:
             yield slot
         finally:
             self._leaving -= slot.leaving
             self._free.release()
+
+    def advance(self, amount: int) -> None:
+        """``amount`` bytes have arrived for somebody."""
+        for progress in self._waiting:
+            progress.advance(amount)
 
     def add_spare(self, slot: Slot) -> None:
         """``slot`` can be taken back, at once if somebody waits for whom none is on its way."""

@@ -155,9 +155,14 @@ class Listings:
         self._sizes.remember(listing.content, listing.instance_uid(ordinal), size)
 
     def forget_size(self, listing: Listing, ordinal: int) -> None:
-        """Doubt a size that was remembered: the next open asks the archive. The index's own sum is beyond doubt."""
-        if not listing.size_is_indexed:
-            listing.forget(ordinal)
+        """Doubt a size: the next open asks the archive.
+
+        The sum of an index that names the content is beyond doubt; that of any other index may have been rounded.
+        """
+        if listing.size_is_indexed and listing.series.content:
+            return
+        listing.forget(ordinal)
+        self._sizes.forget(listing.content, listing.instance_uid(ordinal))
 
     async def _fetch(self, row: int, series: Series) -> Listing:
         uids = await self._lister(series.study_uid, series.series_uid, series.instances)

@@ -29,7 +29,7 @@ class SizeStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._pending: dict[tuple[str, str], int] = {}
+        self._pending: dict[tuple[str, str], int | None] = {}  # None: to be forgotten
         self._wake = trio.Event()
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._warned = False
@@ -38,13 +38,19 @@ class SizeStore:
     async def load(self, content: str) -> dict[str, int]:
         """Every size known for ``content``."""
         sizes = await trio.to_thread.run_sync(self._select, content, limiter=self._one_at_a_time)
-        return sizes | {uid: size for (key, uid), size in self._pending.items() if key == content}
+        pending = {uid: size for (key, uid), size in self._pending.items() if key == content}
+        return {uid: size for uid, size in (sizes | pending).items() if size is not None}
 
     def remember(self, content: str, instance_uid: str, size: int) -> None:
         """Keep a size; written a moment later."""
         if size <= _MAX_BYTES:
             self._pending[content, instance_uid] = size
             self._wake.set()
+
+    def forget(self, content: str, instance_uid: str) -> None:
+        """Keep a size no longer; written a moment later."""
+        self._pending[content, instance_uid] = None
+        self._wake.set()
 
     async def run(self) -> None:
         """Write what is to be remembered, until cancelled."""
@@ -54,7 +60,7 @@ class SizeStore:
             self._wake = trio.Event()
             rows = dict(self._pending)
             if await trio.to_thread.run_sync(self._insert, rows, limiter=self._one_at_a_time):
-                self._pending = {key: size for key, size in self._pending.items() if rows.get(key) != size}
+                self._pending = {key: size for key, size in self._pending.items() if rows.get(key, 0) != size}
 
     def close(self) -> None:
         """Write the rest and let go of the file."""
@@ -85,20 +91,22 @@ class SizeStore:
         if self._connection is None:
             return {}
         try:
-            return dict(self._connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,)))
+            rows = self._connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
+            return {uid: size for uid, size in rows if isinstance(size, int) and 0 < size <= _MAX_BYTES}
         except sqlite3.DatabaseError as error:
             self._recover(error)
             return {}
 
-    def _insert(self, rows: dict[tuple[str, str], int]) -> bool:
+    def _insert(self, rows: dict[tuple[str, str], int | None]) -> bool:
         """Whether ``rows`` are on disk now."""
         if self._connection is None or not rows:
             return False
         try:
             with self._connection:
+                self._connection.executemany("DELETE FROM size WHERE content = ? AND instance = ?", rows)
                 self._connection.executemany(
-                    "INSERT OR REPLACE INTO size VALUES (?, ?, ?)",
-                    [(content, uid, size) for (content, uid), size in rows.items()],
+                    "INSERT INTO size VALUES (?, ?, ?)",
+                    [(content, uid, size) for (content, uid), size in rows.items() if size is not None],
                 )
         except sqlite3.DatabaseError as error:
             self._recover(error)

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from idcfs import errors
-from idcfs.archive.dicomweb import MULTIPART, SINGLE_PART, DicomwebArchive, SeriesRecord, StudyRecord
+from idcfs.archive.dicomweb import MAX_STALE_PAGES, MULTIPART, SINGLE_PART, DicomwebArchive, SeriesRecord, StudyRecord
 from idcfs.archive.transport import Transport
 from idcfs.settings import ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
@@ -100,11 +100,60 @@ async def test_a_full_page_that_reaches_the_expectation_may_not_be_the_last() ->
         assert len(await archive.search_instances("1.2", "1.2.3", 10)) == 12
 
 
-async def test_a_server_that_ignores_the_offset_does_not_loop() -> None:
-    server = Qido({INSTANCES: instances(25)}, ignores_offset=True)
+async def test_more_than_the_expectation_on_a_short_page_is_not_the_end() -> None:
+    server = Qido({INSTANCES: instances(10)}, cap=3)
     async with archive_of(server) as archive:
-        assert len(await archive.search_instances("1.2", "1.2.3", 25)) == 10
-    assert len(server.asked) == 2
+        assert len(await archive.search_instances("1.2", "1.2.3", 2)) == 10
+
+
+@pytest.mark.parametrize(("cap", "expected"), [(10**9, 25), (10**9, None), (4, 25)])
+async def test_a_listing_cut_by_a_server_that_ignores_the_offset_is_refused(cap: int, expected: int | None) -> None:
+    server = Qido({INSTANCES: instances(25)}, cap=cap, ignores_offset=True)
+    async with archive_of(server) as archive:
+        with pytest.raises(errors.Refused, match=rf"ignore offset, {min(cap, 10)} of (25|an unknown number) listed"):
+            await archive.search_instances("1.2", "1.2.3", expected)
+    assert len(server.asked) == 2 + MAX_STALE_PAGES
+
+
+@pytest.mark.parametrize("limit", [10, 100])
+async def test_a_server_that_ignores_the_offset_but_sends_everything_is_believed(
+    limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with archive_of(lambda _: httpx.Response(200, json=instances(25)), limit) as archive:
+        assert len(await archive.search_instances("1.2", "1.2.3", 25)) == 25
+        assert not caplog.records
+        assert len(await archive.search_instances("1.2", "1.2.3", None)) == 25
+    assert "ignore offset; 25 items" in caplog.text
+
+
+@pytest.mark.parametrize("expected", [None, 25])
+@pytest.mark.parametrize("between", [instances(10), [{}] * 10, [*instances(10)[::-1], *instances(10), *instances(10)]])
+async def test_pages_without_anything_new_are_not_the_end(between: list[Item], expected: int | None) -> None:
+    server = Qido({INSTANCES: [*instances(10), *between, *instances(25)[10:]]})
+    async with archive_of(server) as archive:
+        assert len(await archive.search_instances("1.2", "1.2.3", expected)) == 25
+
+
+@pytest.mark.parametrize(("expected", "most"), [(3, 10_012), (None, 20_000)])
+async def test_a_listing_without_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, expected: int | None, most: int
+) -> None:
+    monkeypatch.setattr("idcfs.archive.dicomweb.MAX_ITEMS", 20_000)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        offset = int(request.url.params["offset"])
+        assert offset <= most
+        return httpx.Response(200, json=[item(instance=f"1.{number}") for number in range(offset, offset + 5_000)])
+
+    async with archive_of(handler, 5_000) as archive:
+        with pytest.raises(errors.Refused, match=f"more than {most:,} items"):
+            await archive.search_instances("1.2", "1.2.3", expected)
+
+
+async def test_the_padding_of_uids_is_taken_off() -> None:
+    padded = [item(instance="1.2.3.0\0"), item(instance="1.2.3.1 "), item(instance="1.2.3.1")]
+    async with archive_of(Qido({INSTANCES: padded})) as archive:
+        assert await archive.search_instances("1.2", "1.2.3") == ["1.2.3.0", "1.2.3.1"]
 
 
 async def test_repeated_items_are_listed_once() -> None:
@@ -293,6 +342,10 @@ async def fetched(archive: DicomwebArchive, key: Key = Key()) -> tuple[int | Non
 
 
 WHOLE = part(length=len(CONTENT)) + b"--b-0--"
+MEMBERS = b"".join(
+    gzip.compress(piece) for piece in (CONTENT[:1000], b"", b"", CONTENT[1000:2000], CONTENT[2000:], b"")
+)
+GZIP_CHUNKS = "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
 
 
 @pytest.mark.parametrize(
@@ -316,6 +369,8 @@ WHOLE = part(length=len(CONTENT)) + b"--b-0--"
         (raw(DICOM + "Transfer-Encoding: chunked\r\n", chunked(CONTENT), then="keep"), None),
         (http(200, gzip.compress(CONTENT), DICOM + "Content-Encoding: gzip\r\n"), None),
         (http(200, gzip.compress(WHOLE), TYPE + "Content-Encoding: gzip\r\n"), len(CONTENT)),
+        (http(200, MEMBERS, DICOM + "Content-Encoding: gzip\r\n"), None),
+        (raw(DICOM + GZIP_CHUNKS, chunked(MEMBERS, 7), then="keep"), None),
     ],
 )
 async def test_whole_bodies(reply: Reply, size: int | None) -> None:
@@ -336,7 +391,10 @@ async def test_whole_bodies(reply: Reply, size: int | None) -> None:
         (raw(DICOM + "Content-Length: 9000\r\n", CONTENT[:8999]), errors.Truncated),
         (raw(DICOM + "Transfer-Encoding: chunked\r\n", chunked(CONTENT)[:-5]), errors.Truncated),
         (http(200, gzip.compress(CONTENT)[:-1], DICOM + "Content-Encoding: gzip\r\n"), errors.Truncated),
+        (http(200, MEMBERS[:-1], DICOM + "Content-Encoding: gzip\r\n"), errors.Truncated),
+        (http(200, MEMBERS + b"more", DICOM + "Content-Encoding: gzip\r\n"), errors.Truncated),
         (raw(DICOM, CONTENT), errors.Damaged),
+        (raw(DICOM + "Content-Length: 99999999999999999999\r\n", CONTENT), errors.Damaged),
         (http(200, part(length=len(CONTENT) - 1) + b"--b-0--", TYPE), errors.Damaged),
         (http(200, part(length=len(CONTENT) + 1) + b"--b-0--", TYPE), errors.Damaged),
         (http(200, part() + WHOLE, TYPE), errors.Damaged),

@@ -18,8 +18,8 @@ from trio.testing import MockClock
 
 from idcfs import errors
 from idcfs.archive import faults
-from idcfs.archive.transport import MAX_ERROR_BYTES, Transport
-from idcfs.settings import ArchiveSettings, TransportSettings
+from idcfs.archive.transport import MAX_ERROR_BYTES, Transport, _Inflater
+from idcfs.settings import MIB, ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
 from tests.archive.scripted import DROP, Reply, http, raw, serving, transport_to
 
@@ -55,6 +55,69 @@ async def test_compressed_json_is_unpacked_and_counted_as_sent() -> None:
     async with serving(reply) as server, transport_to(server.url, stats := Stats()) as transport:
         assert await transport.get_json("/studies") == ["x" * 3_000_000]
     assert stats["bytes_from_archive"] == len(packed)
+
+
+async def test_json_compressed_in_several_members_is_whole() -> None:
+    packed = b"".join(map(gzip.compress, [b"[1", b"", b", 2", b", 3]"]))
+    async with (
+        serving(http(200, packed, "Content-Encoding: gzip\r\n")) as server,
+        transport_to(server.url) as transport,
+    ):
+        assert await transport.get_json("/studies") == [1, 2, 3]
+
+
+def test_what_follows_a_member_is_not_kept_twice() -> None:
+    inflater = _Inflater("gzip", "x")
+    inflater.give(gzip.compress(bytes(MIB)) + gzip.compress(bytes(3 * MIB)))
+    assert [len(inflater.take()) for _ in range(5)] == [MIB] * 4 + [0]
+    inflater.finish()
+    for _ in range(100):
+        inflater.give(gzip.compress(b""))
+        assert inflater.take() == b""
+    assert not inflater._stream.unused_data
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_json_without_end_is_refused(encoding: str) -> None:
+    zeros = gzip.compress(bytes(9 * MIB)) if encoding == "gzip" else bytes(MIB)
+    endless = raw(f"Content-Encoding: {encoding}\r\nConnection: close\r\n", *[zeros] * 999)
+    async with serving(endless) as server, transport_to(server.url, stats := Stats(), max_json_bytes=MIB) as transport:
+        with trio.fail_after(10), pytest.raises(errors.Refused, match="more than 1,048,576 bytes"):
+            await transport.get_json("/studies")
+    assert len(server.requests) == 1
+    assert stats["bytes_from_archive"] < 9 * MIB
+
+
+async def test_large_json_does_not_stop_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"a": {"b": number}} for number in range(150_000)]
+    body = json.dumps(items).encode()
+    ticks = parsing = 0
+    parse = json.loads
+
+    def loads(*args: Any, **kwargs: Any) -> Any:
+        nonlocal parsing
+        before = ticks
+        found = parse(*args, **kwargs)
+        parsing += ticks - before
+        return found
+
+    monkeypatch.setattr("idcfs.archive.transport.json.loads", loads)
+    async with (
+        serving(http(200, body)) as server,
+        transport_to(server.url) as transport,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await trio.sleep(0.001)
+                ticks += 1
+
+        nursery.start_soon(tick)
+        assert await transport.get_json("/studies") == items
+        nursery.cancel_scope.cancel()
+    assert parsing > 2
 
 
 async def test_compressed_json_that_ends_early_is_truncated() -> None:
@@ -270,6 +333,25 @@ async def test_redirects_are_followed_but_not_for_ever() -> None:
             await transport.get_json("/x")
 
 
+async def test_the_body_of_a_redirect_is_neither_read_nor_unpacked() -> None:
+    bomb = gzip.compress(bytes(9 * MIB))
+    head = b"HTTP/1.1 302 F\r\nLocation: /y\r\nContent-Encoding: gzip\r\nContent-Length: 999999999\r\n\r\n"
+    async with (
+        serving(Reply([head, *[bomb] * 2], then="hang"), OK) as server,
+        transport_to(server.url, stats := Stats(), timeout_seconds=2) as transport,
+    ):
+        assert await transport.get_json("/x") == [{"a": 1}]
+    assert stats["requests"] == 2
+    assert stats["bytes_from_archive"] == 10
+
+
+async def test_a_redirect_with_a_short_body_keeps_its_connection() -> None:
+    away = http(307, b"over there", "Location: /elsewhere\r\n")
+    async with serving(away, OK) as server, transport_to(server.url) as transport:
+        assert await transport.get_json("/x") == [{"a": 1}]
+    assert server.connections == 1
+
+
 async def test_an_error_that_explains_itself_without_end_is_cut() -> None:
     endless = Reply([b"HTTP/1.1 403 No\r\nContent-Length: 99999999\r\n\r\n", *[bytes(8192)] * 999], "close")
     async with serving(endless) as server, transport_to(server.url, stats := Stats()) as transport:
@@ -390,6 +472,23 @@ async def test_a_renewed_login_is_one_more_request() -> None:
     assert (stats["requests"], stats["retries"]) == (2, 0)
 
 
+@pytest.mark.parametrize(("to", "login"), [("http://mock/y", "old"), ("http://other/y", None)])
+async def test_a_login_does_not_follow_to_another_origin(to: str, login: str | None) -> None:
+    logins: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        logins.append(request.headers.get("Authorization"))
+        if request.url.path == "/x":
+            return httpx.Response(307, headers={"Location": to})
+        return httpx.Response(200, json=[1])
+
+    archive = ArchiveSettings(name="mock", base_url="http://mock")
+    wire = httpx.MockTransport(handler)
+    async with Transport(archive, TransportSettings(), Stats(), auth=Renewing(), wire=wire) as transport:
+        assert await transport.get_json("/x") == [1]
+    assert logins == ["old", login]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "words"),
     [
@@ -408,6 +507,9 @@ def test_a_servers_own_words(body: bytes, content_type: str, words: str) -> None
     assert faults.excerpt(body, content_type) == words
 
 
-@pytest.mark.parametrize("value", [None, "", "soon", "-5", "٣", "9" * 5000, "Thu, 99 Xxx 2020 00:00:00 GMT"])
+SENSELESS = ["", "soon", "-5", "٣", "9" * 5000, "Thu, 99 Xxx 2020 00:00:00 GMT", f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT"]
+
+
+@pytest.mark.parametrize("value", [None, *SENSELESS])
 def test_a_retry_after_without_sense_is_no_wait(value: str | None) -> None:
     assert faults.retry_after_seconds(value) == 0

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs.content.instance import Instance
-from idcfs.errors import Damaged, DeadlinePassed, Gone, IdcfsError, Refused, Truncated, Unreachable
+from idcfs.errors import Damaged, DeadlinePassed, Gone, IdcfsError, Refused, Truncated, Unreachable, WrongSize
 from idcfs.settings import KIB, MIB
 from tests.content.scripted import JPEG, TIMEOUT, Huge, Script, dicom, instance, part10, reading, sound
 
@@ -147,7 +147,7 @@ async def test_a_broken_body_is_resumed(autojump_clock: MockClock, breaks_at: in
     broken = Script(DATA, announced, breaks_at=breaks_at, break_error=BROKEN)
     async with reading([broken, Script(DATA, announced, chunks=(70_001,))]) as setup:
         assert await setup.whole(ONE) == DATA
-        assert setup.source.fetches["1.2.3"] == (1 if breaks_at == announced else 2)
+        assert setup.source.fetches["1.2.3"] == 2
         assert setup.stats["downloads"] == 1
 
 
@@ -330,4 +330,39 @@ async def test_no_read_ahead_at_all(read_ahead: int) -> None:
         setup.reader.open(ONE)
         assert await setup.reader.size(ONE) == SIZE
         assert await setup.reader.read(ONE, SIZE, 0, 300) == DATA[:300]
+        setup.reader.close(ONE)
+
+
+async def test_the_last_byte_waits_for_the_end_of_the_body(autojump_clock: MockClock) -> None:
+    """A length announced too small would look like the end of the file."""
+    short = Script(DATA, announced=SIZE - MIB, chunks=(SIZE - MIB, MIB), chunk_seconds=1.0)
+    async with reading(short) as setup:
+        setup.reader.open(ONE)
+        size = await setup.reader.size(ONE)
+        assert await setup.reader.read(ONE, size, 0, size - 1) == DATA[: size - 1]
+        with pytest.raises(WrongSize):
+            await setup.reader.read(ONE, size, size - 1, 1)
+        setup.reader.close(ONE)
+
+
+async def test_old_and_new_bytes_of_a_replaced_instance_are_not_mixed(autojump_clock: MockClock) -> None:
+    other = DATA[:5000] + b"new" + DATA[5003:]
+    async with reading([sound(DATA), sound(other), sound(other)], finish_bytes=0) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, SIZE, 0, 4096) == DATA[:4096]
+        await trio.sleep(1)  # the first blocks arrive
+        setup.reader.close(ONE)
+        await trio.sleep(1)
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged, match="other bytes than it sent before"):
+            await setup.reader.read(ONE, SIZE, SIZE - 10, 10)
+        setup.reader.close(ONE)
+        assert await setup.whole(ONE) == other
+
+
+async def test_a_size_that_no_file_can_have_is_damage() -> None:
+    async with reading(Script(DATA, announced=10**20)) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged, match="more than a file can have"):
+            await setup.reader.size(ONE)
         setup.reader.close(ONE)

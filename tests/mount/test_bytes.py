@@ -21,6 +21,8 @@ from tests.twin.client import Twin
 
 Originals = dict[str, bytes]
 """Bytes by SOPInstanceUID."""
+TAKEN = 130
+"""So many of the 135 instances among pydicom 3.0's test files does Orthanc take."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def files_of(mount: Mount, originals: Originals) -> dict[str, Path]:
 def test_every_file_comes_back_whole(served: Mount, originals: Originals) -> None:
     files = files_of(served, originals)
     assert files.keys() == originals.keys()
-    assert len(files) >= 90
+    assert len(files) == TAKEN
     for uid, path in files.items():
         assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(originals[uid]).digest(), path
 

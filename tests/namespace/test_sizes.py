@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,7 +48,7 @@ def at_next_start(path: Path, content: str) -> dict[str, int]:
 
 
 @settings(patient, max_examples=25)
-@given(st.dictionaries(st.tuples(texts, texts), st.integers(0, 2**63 - 1), max_size=8))
+@given(st.dictionaries(st.tuples(texts, texts), st.integers(1, 2**63 - 1), max_size=8))
 def test_what_was_remembered_is_known_at_the_next_start(
     tmp_path_factory: pytest.TempPathFactory, sizes: dict[tuple[str, str], int]
 ) -> None:
@@ -92,9 +94,9 @@ async def test_two_mounts_share_one_file_while_both_run(path: Path) -> None:
         nursery.start_soon(one.run)
         nursery.start_soon(other.run)
         for number in range(50):
-            one.remember("content", f"1.{number}", number)
-            other.remember("content", f"2.{number}", number)
-        wanted = {f"{mount}.{number}": number for mount in (1, 2) for number in range(50)}
+            one.remember("content", f"1.{number}", 1 + number)
+            other.remember("content", f"2.{number}", 1 + number)
+        wanted = {f"{mount}.{number}": 1 + number for mount in (1, 2) for number in range(50)}
         await written(one, "content", wanted)
         await written(other, "content", wanted)
         one.remember("content", "later", 1)  # after the first flush comes another
@@ -291,3 +293,25 @@ def test_a_size_that_no_file_has_is_not_remembered(path: Path) -> None:
     store.remember("content", "1.3", 2**63 - 1)
     store.close()
     assert at_next_start(path, "content") == {"1.3": 2**63 - 1}
+
+
+def test_a_forgotten_size_is_forgotten_at_the_next_start_too(path: Path) -> None:
+    store = SizeStore(path)
+    store.remember("content", "1.2", 10)
+    store.remember("content", "1.3", 11)
+    store.close()
+    store = SizeStore(path)
+    store.forget("content", "1.2")
+    assert loaded(store, "content") == {"1.3": 11}
+    store.close()
+    assert at_next_start(path, "content") == {"1.3": 11}
+
+
+@pytest.mark.parametrize("value", [0, -5, "abc", 3.5, None, b"10"])
+def test_what_is_no_size_is_not_taken_for_one(path: Path, value: object) -> None:
+    SizeStore(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE size")
+        connection.execute("CREATE TABLE size (content TEXT, instance TEXT, bytes)")
+        connection.execute("INSERT INTO size VALUES ('content', '1.2', ?)", (value,))
+    assert at_next_start(path, "content") == {}
