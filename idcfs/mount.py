@@ -32,6 +32,9 @@ from .stats import Stats
 if TYPE_CHECKING:
     from .archive.dicomweb import DicomwebArchive
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Each of them unmounts."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +45,8 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
     """
     _make_private(settings.cache_dir)
     catalog = _catalog(settings)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # but while mounted: a second Ctrl-C must not disturb the unmounting
     try:
         trio.run(_serve, settings, catalog, ready)
     except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
@@ -118,9 +123,12 @@ class _Archive:
 async def _answer(adapter: fuse.Adapter, settings: MountSettings, ready: Callable[[], None]) -> None:
     """Mounted, until unmounted or a signal comes."""
     mountpoint = settings.mountpoint
-    with fuse.mounted(adapter, mountpoint, settings.fuse_options):
+    with (
+        trio.open_signal_receiver(*_SIGNALS) as signals,
+        fuse.mounted(adapter, mountpoint, settings.fuse_options),
+    ):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
             nursery.start_soon(_announce, mountpoint, ready)
             await fuse.answer_requests()
             nursery.cancel_scope.cancel()
@@ -135,11 +143,10 @@ async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
     ready()
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            scope.cancel()
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("%s: unmounting", signal.Signals(number).name)
+        scope.cancel()
 
 
 def _catalog(settings: MountSettings) -> Catalog:

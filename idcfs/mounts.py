@@ -191,7 +191,10 @@ def unmount(path: Path, *, lazy: bool = False) -> None:
     except subprocess.TimeoutExpired:
         raise IdcfsError(f"cannot unmount {path}: fusermount3 does not come back; try 'idcfs umount --lazy'") from None
     if done.returncode != 0:
-        raise IdcfsError(f"cannot unmount {path}: {done.stderr.strip().removeprefix('fusermount3: ')}")
+        said = done.stderr.strip().removeprefix("fusermount3: ")
+        if "busy" in said:
+            said = "it is busy: leave it and close its files, or detach it now with 'idcfs umount --lazy'"
+        raise IdcfsError(f"cannot unmount {path}: {said}")
 
 
 def tune(path: Path) -> None:

@@ -291,7 +291,8 @@ class Transport:
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         """``attempt`` until it works, or until attempts or the time without progress are used up."""
-        exhausted = stop_after_attempt(self._settings.max_attempts)
+        # Of an archive known to be away, one try tells enough; else a walk over many series takes hours to fail.
+        exhausted = stop_after_attempt(self._settings.max_attempts if self._serves else 1)
         retrying = AsyncRetrying(
             sleep=trio.sleep,
             retry=retry_if_exception_type(Transient),

@@ -181,6 +181,17 @@ async def test_transient_statuses_are_repeated(status: int) -> None:
     assert (stats["requests"], stats["retries"], stats["qido_requests"]) == (3, 2, 3)
 
 
+async def test_of_an_archive_that_is_away_one_try_is_enough_until_it_answers() -> None:
+    replies = [http(503)] * 4 + [OK, http(503), OK]
+    async with serving(*replies) as server, transport_to(server.url, max_attempts=3) as transport:
+        for requests in (3, 4):
+            with pytest.raises(errors.Unreachable):
+                await transport.get_json("/studies")
+            assert len(server.requests) == requests
+        for _ in range(2):  # the first says that it is back, so the second may try again
+            assert await transport.get_json("/studies") == [{"a": 1}]
+
+
 @pytest.mark.parametrize("status", [408, 429, 503])
 async def test_transient_statuses_end_as_unreachable(status: int) -> None:
     async with serving(http(status)) as server, transport_to(server.url, max_attempts=3) as transport:

@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -255,3 +256,21 @@ def test_a_mount_of_another_user_is_called_that(mount: MountMaker, sample_index:
         mounts.unmount(made.path)
     finally:
         home.rmdir()
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.001, 0.005, 0.02])
+def test_a_second_ctrl_c_does_not_disturb_the_unmounting(
+    pause_seconds: float, tmp_path: Path, sample_index: Path
+) -> None:
+    place = tmp_path.resolve() / "mnt"
+    words = ("--archive", NOWHERE, "--index", str(sample_index), "--cache-dir", str(tmp_path / "cache"), "-f")
+    with subprocess.Popen([*IDCFS, "mount", str(place), *words], stderr=subprocess.PIPE, text=True) as process:
+        assert eventually(lambda: is_mounted(place))
+        assert os.listdir(place)
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause_seconds)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert not is_mounted(place)
