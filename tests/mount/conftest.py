@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from idcfs.namespace.index import open_catalog
 from scripts.harness import Mount, mounted
 
 NOWHERE = "http://127.0.0.1:9/dicomWeb"
@@ -24,10 +26,21 @@ SIGNS_OF_A_BUG = ("Traceback", "this is a bug", "Warning:")
 MountMaker = Callable[..., Mount]
 
 
+@pytest.fixture(scope="session")
+def sample_catalog(sample_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog of the sample index, built once: building takes a second, and most mounts need it."""
+    cache = tmp_path_factory.mktemp("catalog")
+    open_catalog(str(sample_index), cache)
+    (catalog,) = cache.glob("catalog-*.arrow")
+    return catalog
+
+
 @pytest.fixture
-def mount(tmp_path: Path) -> Iterator[MountMaker]:
+def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
     """``mount(URL, *options, at=…, cache=…)`` → a mount that lives as long as the test."""
     state = tmp_path / "state"
+    (tmp_path / "cache").mkdir(mode=0o700)
+    shutil.copy(sample_catalog, tmp_path / "cache")
     with without_bugs(state), contextlib.ExitStack() as stack:
 
         def make(archive: str, *options: str | Path, at: str = "mnt", cache: Path | None = None) -> Mount:
