@@ -293,12 +293,13 @@ class Transport:
         """``attempt`` until it works, or until attempts or the time without progress are used up."""
         # Of an archive known to be away, one try tells enough; else a walk over many series takes hours to fail.
         exhausted = stop_after_attempt(self._settings.max_attempts if self._serves else 1)
+        faults_so_far: list[Transient] = []
         retrying = AsyncRetrying(
             sleep=trio.sleep,
             retry=retry_if_exception_type(Transient),
             wait=self._pause,
             stop=lambda state: exhausted(state) or state.upcoming_sleep >= progress.remaining_seconds,
-            before_sleep=lambda _: self._stats.count("retries"),
+            before_sleep=lambda state: self._count_retry(state, faults_so_far),
             reraise=True,
         )
         try:
@@ -307,11 +308,21 @@ class Transport:
         except Transient as fault:
             self._note(fault.error)
             raise fault.error from fault.__cause__
+        except DeadlinePassed as late:
+            # What was wrong before says more than that the time was up in the middle of the next try.
+            error = faults_so_far[-1].error if faults_so_far else late
+            self._note(error)
+            raise error from late.__cause__
         except IdcfsError as error:
             self._note(error)
             raise
         self._note_success()
         return result
+
+    def _count_retry(self, state: RetryCallState, faults_so_far: list[Transient]) -> None:
+        self._stats.count("retries")
+        if state.outcome and isinstance(fault := state.outcome.exception(), Transient):
+            faults_so_far.append(fault)
 
     def _pause(self, state: RetryCallState) -> float:
         """Seconds until the next try."""

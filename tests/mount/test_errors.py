@@ -107,7 +107,7 @@ def test_a_series_that_cannot_be_listed(knobs: dict[str, Any], expected: int, mo
 
 
 def test_an_archive_that_nobody_serves(mount: MountMaker, sample_index: Path, log_of: Callable[[], str]) -> None:
-    made = mount(NOWHERE, "--index", sample_index, "--timeout", "2")
+    made = mount(NOWHERE, "--index", sample_index, "--timeout", "10")
     assert sorted(os.listdir(made.path)) == ["chest_twin", "rider_twin"]
     series = next(made.path.glob("rider_twin/*/*/*"))
     assert errno_of(lambda: os.listdir(series)) == errno.EHOSTUNREACH
@@ -118,7 +118,7 @@ def test_an_archive_that_nobody_serves(mount: MountMaker, sample_index: Path, lo
 
 def test_an_archive_that_comes_back(mount: MountMaker, sample: Path, sample_index: Path) -> None:
     with Twin(data=sample) as twin:
-        made = mount(twin.url, "--index", sample_index, "--timeout", "3")
+        made = mount(twin.url, "--index", sample_index, "--timeout", "10")
         series = next(made.path.glob("rider_twin/*/*/*"))
         path = series / os.listdir(series)[0]
         twin.kill()
