@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -215,6 +216,10 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
 
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:
+    if settings.index != QIDO:
+        # pyarrow loads numpy if it can, a fifth of the mount's time. Only building a catalog needs it, which happens in
+        # another process, but for one that is searched. None makes the import fail, as documented for sys.modules.
+        sys.modules.setdefault("numpy", cast("ModuleType", None))
     from .mount import serve  # here, not above: the other commands need none of the libraries behind it
 
     def answering() -> None:
