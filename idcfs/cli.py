@@ -126,7 +126,7 @@ def main() -> None:
     "-o",
     "fuse_options",
     multiple=True,
-    metavar="OPTION[=VALUE],…",
+    metavar="OPTION,…",
     help="Mount options, such as allow_other or nonempty.",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")

@@ -24,11 +24,6 @@ _ATTEMPTS = 3
 """A free port may be taken by someone else before Orthanc binds it."""
 
 
-def orthanc_is_installed() -> bool:
-    """Whether both the server and its DICOMweb plugin are there; tests skip otherwise."""
-    return _binary() is not None and _plugin() is not None
-
-
 class Orthanc:
     """An empty Orthanc on a free port of 127.0.0.1, with its store in a temporary directory.
 

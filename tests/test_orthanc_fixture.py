@@ -12,9 +12,7 @@ import pydicom
 import pytest
 
 from tests.data import ct_series, pydicom_files
-from tests.orthanc import Orthanc, orthanc_is_installed
-
-pytestmark = pytest.mark.skipif(not orthanc_is_installed(), reason="Orthanc and its DICOMweb plugin are not installed")
+from tests.orthanc import Orthanc
 
 STAR = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
