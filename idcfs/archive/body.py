@@ -3,10 +3,13 @@
 Three things prove a body whole, and one of them has to: the closing boundary of a multipart answer, the Content-Length,
 or chunked transfer (the last two are enforced below, by the HTTP parser). What just ends when the connection does is
 not accepted, however plausible: a connection that was cut looks the same.
+
+A 206 is taken for the range that was asked for only if its Content-Range says just that (RFC 9110, section 14.4).
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from email.message import Message
@@ -20,8 +23,10 @@ MAX_INSTANCE_BYTES = 2**62
 
 
 class ByteStream(Protocol):
-    """What a body is read from: a response that is a 200. The transport's ``Answer`` is one."""
+    """What a body is read from: a response that is a 200 or 206. The transport's ``Answer`` is one."""
 
+    @property
+    def status(self) -> int: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
     @property
@@ -35,22 +40,27 @@ class ByteStream(Protocol):
 class InstanceBody(Protocol):
     """The bytes of one stored instance, in chunks, in order; iterating raises Truncated or Damaged unless it is whole.
 
-    ``size`` is the exact size in bytes where the headers tell it, else None.
+    ``size`` is the exact size of the instance in bytes where the headers tell it, else None; ``start`` the offset of
+    the first byte.
     """
 
+    @property
+    def start(self) -> int: ...
     @property
     def size(self) -> int | None: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def __anext__(self) -> bytes: ...
 
 
-async def open_body(answer: ByteStream) -> InstanceBody:
-    """The instance in ``answer``, once its size is known or known not to be told.
+async def open_body(answer: ByteStream, start: int = 0, stop: int | None = None) -> InstanceBody:
+    """The instance in ``answer``, once its size is known or known not to be told; of a 206, its bytes [start, stop).
 
-    Raises Refused for what is no instance at all (HTML, JSON, a zip), Damaged or Truncated for a broken multipart,
-    Damaged for a size that no file can have.
+    Raises Refused for what is no instance at all (HTML, JSON, a zip), or not the range asked for, Damaged or Truncated
+    for a broken multipart, Damaged for a size that no file can have.
     """
     kind = _media_type(answer.headers.get("content-type", ""))
+    if answer.status == 206:
+        return _WholeBody(answer, start, _size_by_range(answer, kind, start, stop))
     if kind.startswith("multipart/"):
         return await _PartBody(answer).begin()
     if kind not in _INSTANCE_TYPES:
@@ -58,15 +68,33 @@ async def open_body(answer: ByteStream) -> InstanceBody:
     return _WholeBody(answer)
 
 
-class _WholeBody:
-    """Single part: the body is the instance."""
+def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) -> int:
+    """The instance's size in bytes, as a 206 tells it that brings just what was asked for."""
+    told = answer.headers.get("content-range", "")
+    match = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", told.strip())
+    if kind not in _INSTANCE_TYPES or answer.compressed or match is None:
+        raise Refused(
+            f"{answer.where} sent a part of something that is not the instance: {kind} {told or 'unlabelled'}"
+        )
+    first, last, size = map(int, match.groups())
+    if (first, last + 1) != (start, size if stop is None else stop) or last >= size:
+        raise Refused(f"{answer.where} sent {told} where {start}-{'' if stop is None else stop - 1} was asked for")
+    return size
 
-    def __init__(self, answer: ByteStream) -> None:
+
+class _WholeBody:
+    """Single part: the body is the instance, or the range of it that was asked for."""
+
+    def __init__(self, answer: ByteStream, start: int = 0, size: int | None = None) -> None:
+        """``size`` is the instance's, where it is known that the body is a range of it."""
         self._answer = answer
+        self.start = start
         chunked = "transfer-encoding" in answer.headers
         length = answer.headers.get("content-length")
         # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
-        self.size = int(length) if length and not chunked and not answer.compressed else None
+        self.size = size
+        if size is None and length and not chunked and not answer.compressed:
+            self.size = int(length)
         if self.size is not None and self.size > MAX_INSTANCE_BYTES:
             raise Damaged(f"{answer.where} announced an instance of {length} bytes")
         self._provable = chunked or length is not None
@@ -85,6 +113,8 @@ class _WholeBody:
 
 class _PartBody:
     """Multipart: the instance is the one part of the body."""
+
+    start = 0
 
     def __init__(self, answer: ByteStream) -> None:
         self.size: int | None = None

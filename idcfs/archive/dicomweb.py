@@ -1,7 +1,8 @@
 """QIDO-RS and WADO-RS as plain values: searches that are never silently cut, instances that are whole or an error.
 
-What a server can do is found out by asking and remembered for as long as it is mounted: the largest page it grants, and
-which form of Accept it understands. Both begin with what is most likely, and only a refusal leads on to the next.
+What a server can do is found out by asking and remembered for as long as it is mounted: the largest page it grants,
+which form of Accept it understands, and whether it can start in the middle of an instance. Each begins with what is
+most likely, and only a refusal leads on to the next.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 SINGLE_PART = "application/dicom; transfer-syntax=*"
 WRONG_FORM = frozenset({400, 406, 415})
 """Statuses that may mean "not in this form": 406 is the right one, Orthanc and Google say 400 too."""
+NO_SUCH_RANGE = 416
 
 SMALLER_LIMITS = (200, 100)
 """What to ask for where the usual page is refused: Microsoft's server grants 200, and everybody grants 100."""
@@ -81,9 +83,6 @@ class InstanceKey(Protocol):
 class DicomwebArchive:
     """One DICOMweb server. Errors are those of the transport, and Refused for answers that make no sense."""
 
-    can_start_anywhere = False
-    """No DICOMweb server has shown a Range request answered with a 206 yet."""
-
     def __init__(self, transport: Transport, archive: ArchiveSettings) -> None:
         self._transport = transport
         self._name = archive.name
@@ -91,6 +90,7 @@ class DicomwebArchive:
         self._working_limit: int | None = None
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
+        self._knows_ranges = True  # until it has shown that it does not: static files do, no other server says so
 
     async def search_studies(self) -> list[StudyRecord]:
         """Every study of the server, in no particular order."""
@@ -120,19 +120,46 @@ class DicomwebArchive:
         return self._items(await self._transport.get_json(path, kind="wado_requests"), path)
 
     @asynccontextmanager
-    async def fetch(self, instance: InstanceKey, start: int = 0) -> AsyncIterator[InstanceBody]:
-        """The bytes of ``instance`` as stored, its size known if the headers tell it; leaving early stops the transfer.
+    async def fetch(
+        self, instance: InstanceKey, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[InstanceBody]:
+        """Bytes [start, stop) of ``instance`` as stored, or all of them from 0 on, where the server knows no ranges.
 
-        Raises Gone where the server does not have it, Refused where it does not speak this, ValueError for a ``start``.
+        The instance's size is known if the headers tell it. Leaving early stops the transfer. Raises Gone where the
+        server does not have it, Refused where it does not speak this.
         """
-        if start:
-            raise ValueError("a DICOMweb server sends an instance from its beginning only")
         path = _instance_path(instance)
         async with AsyncExitStack() as stack:
-            form, answer = await self._retrieve(stack, path)
-            body = await open_body(answer)
-            self._forms = (form,)
-            yield body
+            body = await self._open_range(stack, path, start, stop) if start or stop is not None else None
+            yield body or await self._open_whole(stack, path)
+
+    async def _open_range(self, stack: AsyncExitStack, path: str, start: int, stop: int | None) -> InstanceBody | None:
+        """A range of a single part; None where the server shows that it does not know ranges.
+
+        A range of a multipart body would be one of its wrapping too.
+        """
+        if SINGLE_PART not in self._forms or not self._knows_ranges:
+            return None
+        byte_range = f"bytes={start}-{'' if stop is None else stop - 1}"
+        async with AsyncExitStack() as attempt:
+            try:
+                stream = self._transport.stream(path, SINGLE_PART, byte_range=byte_range)
+                answer = await attempt.enter_async_context(stream)
+                body = await open_body(answer, start, stop)
+            except Refused as refusal:
+                # A 416 is about this instance: it may be shorter than it was.
+                self._knows_ranges = refusal.status == NO_SUCH_RANGE
+                log.info("%s sends no ranges: %s", self._name, refusal)
+                return None
+            self._knows_ranges = answer.status == 206
+            await stack.enter_async_context(attempt.pop_all())
+            return body
+
+    async def _open_whole(self, stack: AsyncExitStack, path: str) -> InstanceBody:
+        form, answer = await self._retrieve(stack, path)
+        body = await open_body(answer)
+        self._forms = (form,)
+        return body
 
     async def _retrieve(self, stack: AsyncExitStack, path: str) -> tuple[str, Answer]:
         """Ask in one form after the other until one is understood. Raises the refusal of the first if none is."""

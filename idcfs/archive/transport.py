@@ -227,17 +227,23 @@ class Transport:
         return await trio.to_thread.run_sync(partial(self._parse, body, path, object_hook=lambda found: found))
 
     @asynccontextmanager
-    async def stream(self, path: str, accept: str, *, kind: Kind = "wado_requests") -> AsyncIterator[Answer]:
-        """The answer to a GET of ``path``, always a 200; leaving the context early stops the transfer.
+    async def stream(
+        self, path: str, accept: str, *, byte_range: str | None = None, kind: Kind = "wado_requests"
+    ) -> AsyncIterator[Answer]:
+        """The answer to a GET of ``path``, a 200, or a 206 if a range was asked for; leaving early stops the transfer.
 
         Raises Gone (204, 404, 410), Refused, AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first
         byte. Once the body runs, it is the caller who watches its progress.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        welcome: tuple[int, ...] = (200,)
+        if byte_range is not None:
+            headers["Range"] = byte_range
+            welcome = (200, 206)
         progress = Progress(self._settings.timeout_seconds)
 
         async def attempt() -> Answer:
-            return await self._open(path, None, headers, kind, (200,))
+            return await self._open(path, None, headers, kind, welcome)
 
         async with aclosing(await self._insist(attempt, progress, path)) as answer:
             yield answer

@@ -474,9 +474,78 @@ async def test_leaving_a_fetch_early_stops_the_transfer() -> None:
     assert stats["bytes_from_archive"] < 65536 * 100
 
 
-async def test_a_start_in_the_middle_is_not_offered() -> None:
-    async with archive_of(lambda _: httpx.Response(200)) as archive:
-        assert not archive.can_start_anywhere
-        with pytest.raises(ValueError, match="beginning"):
-            async with archive.fetch(Key(), start=1):
-                pass
+def ranged(content_range: str, body: bytes, headers: str = DICOM) -> Reply:
+    return http(206, body, f"{headers}Content-Range: {content_range}\r\n")
+
+
+async def test_a_range_is_taken_as_one_only_if_it_says_so() -> None:
+    async with serving(ranged("bytes 10-19/1000", b"0123456789")) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        async with archive.fetch(Key(), 10, 20) as body:
+            assert (body.start, body.size) == (10, 1000)
+            assert b"".join([chunk async for chunk in body]) == b"0123456789"
+    assert "range: bytes=10-19\r\n" in server.requests[0].lower()
+    assert "multipart" not in server.requests[0]
+
+
+async def test_the_rest_of_an_instance_is_a_range_without_an_end() -> None:
+    async with serving(ranged("bytes 990-999/1000", b"0123456789")) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        async with archive.fetch(Key(), 990) as body:
+            assert (body.start, body.size) == (990, 1000)
+    assert "range: bytes=990-\r\n" in server.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        http(200, CONTENT, DICOM),
+        ranged("bytes 11-20/1000", b"0123456789"),
+        ranged("bytes 10-18/1000", b"012345678"),
+        ranged("bytes 10-29/1000", bytes(20)),
+        ranged("bytes 10-19/*", b"0123456789"),
+        ranged("bytes 10-19/15", b"0123456789"),
+        ranged("pages 10-19/1000", b"0123456789"),
+        ranged("bytes 10-19/1000", b"0123456789", "Content-Type: multipart/byteranges; boundary=x\r\n"),
+        ranged("bytes 10-19/1000", b"0123456789", f"{DICOM}Content-Encoding: gzip\r\n"),
+        http(206, CONTENT, DICOM),
+        http(400),
+        http(406),
+    ],
+    ids=str,
+)
+async def test_what_is_no_such_range_is_fetched_from_the_beginning_and_not_asked_for_again(reply: Reply) -> None:
+    whole = http(200, CONTENT, DICOM)
+    is_whole = reply == whole
+    replies = (whole,) if is_whole else (reply, whole)
+    async with serving(*replies) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        for _ in range(2):
+            async with archive.fetch(Key(), 10, 20) as body:
+                assert (body.start, body.size) == (0, len(CONTENT))
+                assert b"".join([chunk async for chunk in body]) == CONTENT
+    assert sum("range:" in request.lower() for request in server.requests) == 1
+    assert len(server.requests) == (2 if is_whole else 3)
+
+
+async def test_a_range_beyond_the_end_is_no_reason_to_give_up_ranges() -> None:
+    replies = http(416), http(200, CONTENT, DICOM), ranged("bytes 10-19/1000", b"0123456789")
+    async with serving(*replies) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings("x", server.url, single_part_first=True))
+        async with archive.fetch(Key(), 5000) as body:
+            assert body.start == 0
+            assert b"".join([chunk async for chunk in body]) == CONTENT
+        async with archive.fetch(Key(), 10, 20) as body:
+            assert body.start == 10
+
+
+async def test_no_range_is_asked_of_a_server_that_knows_multipart_only() -> None:
+    multipart = raw(TYPE + f"Content-Length: {len(WHOLE)}\r\n", WHOLE, then="keep")
+    async with serving(multipart) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        for start in (0, 10):
+            async with archive.fetch(Key(), start) as body:
+                assert body.start == 0
+                assert b"".join([chunk async for chunk in body]) == CONTENT
+    assert len(server.requests) == 2
+    assert not any("range:" in request.lower() for request in server.requests)
