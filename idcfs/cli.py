@@ -1,6 +1,6 @@
 """The command ``idcfs``: options, exit codes, one clear line for what goes wrong.
 
-Exit codes: 0 done, 1 it failed, 2 the input cannot be used.
+Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import click
 
 from . import mounts, options
+from .cli_cache import cache, cache_dir_option
+from .cli_warm import warm
+from .console import OneLine, printable, say
 from .daemon import run_detached
 from .errors import IdcfsError, UsageError
+from .running import idcfs_at, read_status
 from .settings import (
+    GIB,
     MIB,
     PACKAGED,
     QIDO,
@@ -40,50 +45,7 @@ _EXIT_SECONDS = 10.0
 """How long ``umount`` waits for the mount's process to end."""
 
 
-class _OneLine(click.Group):
-    """Whatever goes wrong is one line on stderr and an exit code, not a usage text or a traceback."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        _open_standard_streams()
-        try:
-            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
-        except click.exceptions.NoArgsIsHelpError as help_wanted:
-            help_wanted.show()
-            sys.exit(2)
-        except click.ClickException as error:
-            _fail(" ".join(error.format_message().split()), error.exit_code)
-        except IdcfsError as error:
-            _fail(str(error), 2 if isinstance(error, UsageError) else 1)
-        except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("stopped", 130)
-
-
-def _open_standard_streams() -> None:
-    """Open ``/dev/null`` for those that are closed: else the next file opened would be taken for one of them."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
-
-
-def _say(message: str) -> None:
-    click.echo(f"idcfs: {_printable(message)}", err=True)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _say(message)
-    sys.exit(code)
-
-
-def _printable(text: str) -> str:
-    """``text`` on one line, as a path may hold anything: what cannot be printed is escaped."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="idcfs")
 def main() -> None:
     """Public cancer imaging as files: mount the NCI Imaging Data Commons, or any DICOMweb server, read-only."""
@@ -107,13 +69,24 @@ def main() -> None:
     help="What is listed: the index of the idc-index package, what the archive itself lists, "
     "or a parquet file with idc-index's columns.",
 )
+@cache_dir_option
 @click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where catalogs and sizes are kept.  [default: idcfs in the XDG cache directory]",
+    "--cache-size",
+    default=f"{ContentSettings().disk_cache_bytes // GIB}GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Disk space for file contents; 5 % of the disk always stay free.  0: nothing is kept on disk",
 )
 @click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE", help="Memory for file contents.")
+@click.option(
+    "--prefetch",
+    default=ContentSettings().prefetch,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(0, options.MAX_DOWNLOADS),
+    help="Files of a series fetched at once before they are asked for.  0: off",
+)
+@click.option("--offline", is_flag=True, help="Never send a request: what is cached works.")
 @click.option(
     "--timeout",
     default=TIMEOUT_SECONDS,
@@ -136,7 +109,10 @@ def mount(
     archive: str,
     index: str,
     cache_dir: Path | None,
+    cache_size: str,
     memory_cache: str,
+    prefetch: int,
+    offline: bool,
     timeout: float,
     fuse_options: tuple[str, ...],
     foreground: bool,
@@ -155,8 +131,14 @@ def mount(
         index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
         cache_dir=mounts.expanded(cache_dir or options.default_cache_dir()),
         transport=TransportSettings(timeout_seconds=timeout),
-        content=ContentSettings(memory_cache_bytes=_memory_cache(memory_cache), timeout_seconds=timeout),
+        content=ContentSettings(
+            memory_cache_bytes=options.memory_cache_bytes(memory_cache),
+            disk_cache_bytes=options.disk_cache_bytes(cache_size),
+            timeout_seconds=timeout,
+            prefetch=prefetch,
+        ),
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
+        offline=offline,
     )
     log_file = None if foreground else options.log_file(mountpoint)
     _log_to(log_file, log_level)
@@ -179,11 +161,11 @@ def mount(
 @click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
-    mountpoint = _idcfs_at(mountpoint)
+    mountpoint = idcfs_at(mountpoint)
     if lazy or mounts.is_stale(mountpoint):  # asks nothing of a process that may not answer
         mounts.unmount(mountpoint, lazy=True)
         return
-    process = os.pidfd_open(int(_read_status(mountpoint)["pid"]))
+    process = os.pidfd_open(int(read_status(mountpoint)["pid"]))
     mounts.unmount(mountpoint)
     ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
     if not ended:
@@ -195,17 +177,17 @@ def umount(mountpoint: Path, lazy: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what the idcfs at MOUNTPOINT (or every idcfs) has done: requests, bytes, hits, open files."""
-    places = [_idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
+    places = [idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
     if not places:
         raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
     reports = []
     for place in places:
         try:
-            reports.append(_read_status(place))
+            reports.append(read_status(place))
         except IdcfsError as error:
             if mountpoint:
                 raise
-            _say(str(error))
+            say(str(error))
     if as_json:
         click.echo(json.dumps(reports[0] if mountpoint else reports, indent=1))
     else:
@@ -215,11 +197,14 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         sys.exit(1)
 
 
+main.add_command(warm)
+main.add_command(cache)
+
+
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:
-    if settings.index != QIDO:
-        # pyarrow loads numpy if it can, a fifth of the mount's time. Only building a catalog needs it, which happens in
-        # another process, but for one that is searched. None makes the import fail, as documented for sys.modules.
-        sys.modules.setdefault("numpy", cast("ModuleType", None))
+    # pyarrow loads numpy if it can, a fifth of the mount's time. Only building a catalog needs it, which happens in
+    # another process. None makes the import fail, as documented for sys.modules.
+    sys.modules.setdefault("numpy", cast("ModuleType", None))
     from .mount import serve  # here, not above: the other commands need none of the libraries behind it
 
     def answering() -> None:
@@ -227,13 +212,6 @@ def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[
         ready()
 
     serve(settings, answering)
-
-
-def _memory_cache(text: str) -> int:
-    size = options.size_in_bytes(text)
-    if size < options.MIN_MEMORY_CACHE:
-        raise UsageError(f"--memory-cache {text}: give at least {options.MIN_MEMORY_CACHE // MIB}MiB")
-    return size
 
 
 def _log_to(file: Path | None, level: str) -> None:
@@ -256,38 +234,8 @@ def _handler(file: Path | None) -> logging.Handler:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
 
 
-def _idcfs_at(mountpoint: Path) -> Path:
-    """The mountpoint as the kernel knows it.
-
-    :raises UsageError: if no idcfs is mounted there.
-    """
-    path = mounts.absolute(mountpoint)
-    mount = mounts.mount_at(path)
-    if mount is None or mount.filesystem_type != mounts.FILESYSTEM_TYPE:
-        raise UsageError(f"no idcfs is mounted at {path}")
-    return path
-
-
-def _status_of(mountpoint: Path) -> dict[str, Any]:
-    report = json.loads((mountpoint / ".status.json").read_bytes())
-    assert isinstance(report, dict)
-    return report
-
-
-def _read_status(mountpoint: Path) -> dict[str, Any]:
-    try:
-        return mounts.ask(mountpoint, partial(_status_of, mountpoint))
-    except PermissionError:
-        raise IdcfsError(f"the idcfs at {mountpoint} belongs to another user") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise IdcfsError(
-            f"the idcfs at {mountpoint} does not answer ({reason}): 'idcfs umount --lazy {mountpoint}' detaches it"
-        ) from None
-
-
 def _print_status(report: dict[str, Any]) -> None:
-    place, index = _printable(report["mountpoint"]), _printable(report["index"])
+    place, index = printable(report["mountpoint"]), printable(report["index"])
     click.echo(f"{place}: {report['archive']}, index {index}, process {report['pid']}")
     for name, value in report["counters"].items():
         click.echo(f"  {name.replace('_', ' '):<22}{value:>16,}")

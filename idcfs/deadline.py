@@ -52,6 +52,10 @@ class Progress:
         """What is left until the deadline."""
         return self._scope.deadline - trio.current_time()
 
+    def postpone(self, seconds: float) -> None:
+        """Move the deadline; a negative number brings it nearer."""
+        self._scope.deadline += seconds
+
     def pause(self) -> None:
         """Stop the clock, until ``restart``."""
         self._scope.deadline = float("inf")

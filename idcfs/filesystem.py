@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import trio
 
-from .content.instance import Instance
+from .content.prefetch import Prefetcher
 from .content.reader import Reader
-from .errors import IsADirectory, NotADirectory, NotFound, WrongSize
+from .errors import IsADirectory, NotADirectory, NotFound
+from .files import File, InstanceFile, SeriesContent, Snapshot
 from .flight import SingleFlight
 from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
@@ -67,12 +67,6 @@ class _Directory(Protocol):
     def entries(self, start: int) -> Iterator[Entry]: ...
 
 
-class _File(Protocol):
-    async def read(self, offset: int, length: int) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
 class Filesystem:
     """Lookup, attributes, directories and contents of one archive."""
 
@@ -81,6 +75,7 @@ class Filesystem:
         catalog: Catalog,
         listings: Listings,
         reader: Reader,
+        prefetcher: Prefetcher,
         stats: Stats,
         nursery: trio.Nursery,
         *,
@@ -94,12 +89,13 @@ class Filesystem:
         self._catalog = catalog
         self._listings = listings
         self._reader = reader
+        self._prefetcher = prefetcher
         self._status = status
         self._search = search
         self._searches: SingleFlight[str, Catalog | None] = SingleFlight(nursery)
         self._numbers = itertools.count(1)
         self._directories: dict[int, _Directory] = {}
-        self._files: dict[int, _File] = {}
+        self._files: dict[int, File] = {}
         stats.gauge("open_files", lambda: len(self._files))
 
     # --- names and attributes ----------------------------------------------------------------------------------------
@@ -176,24 +172,18 @@ class Filesystem:
         """
         node = node_of(inode)
         if node == STATUS:
-            return Opened(self._keep(_Snapshot(self._status())), resized=False, live=True)
+            return Opened(self._keep(Snapshot(self._status())), resized=False, live=True)
         if node.is_directory:
             raise IsADirectory(f"inode {inode} is a directory")
         listing = await self._listing(node.row)
         ordinal = _existing(listing, node)
-        instance = _content_of(listing, ordinal)
-        self._reader.open(instance)
+        file = InstanceFile(self._reader, self._prefetcher, SeriesContent(node.row, listing, self._listings), ordinal)
         try:
-            size = listing.exact_size(ordinal)
-            resized = size is None
-            if size is None:
-                size = await self._reader.size(instance)
-                self._listings.remember_size(listing, ordinal, size)
+            await file.prepare()
         except BaseException:
-            self._reader.close(instance)
+            file.close()
             raise
-        file = _OpenInstance(self._reader, instance, size, lambda: self._listings.forget_size(listing, ordinal))
-        return Opened(self._keep(file), resized=resized, live=False)
+        return Opened(self._keep(file), resized=listing.announce(ordinal), live=False)
 
     async def read(self, handle: int, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length) of an open file, fewer only at its end.
@@ -208,7 +198,7 @@ class Filesystem:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _keep(self, file: _File) -> int:
+    def _keep(self, file: File) -> int:
         handle = next(self._numbers)
         self._files[handle] = file
         return handle
@@ -278,42 +268,6 @@ class _EmptyView:
         return iter(())
 
 
-@dataclass(slots=True)
-class _OpenInstance:
-    """An open instance of exactly known size."""
-
-    reader: Reader
-    instance: Instance
-    size: int
-    forget_size: Callable[[], None]
-    in_doubt: bool = False
-    """The archive has another size; the one known stands as long as the file is open."""
-
-    async def read(self, offset: int, length: int) -> bytes:
-        try:
-            return await self.reader.read(self.instance, self.size, offset, length)
-        except WrongSize:
-            self.in_doubt = True
-            raise
-
-    def close(self) -> None:
-        self.reader.close(self.instance)
-        if self.in_doubt:
-            self.forget_size()
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """Content that was made when the file was opened."""
-
-    content: bytes
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return self.content[offset : offset + length]
-
-    def close(self) -> None: ...
-
-
 def _directory(catalog: Catalog, level: int, row: int) -> Attributes:
     inode = inode_of(level, row) if level else inode_of(*ROOT)
     return Attributes(inode, True, 0, 0, catalog.revised_time(level, row), lasting=True)
@@ -323,14 +277,3 @@ def _existing(listing: Listing, node: Node) -> int:
     if node.ordinal >= len(listing):
         raise NotFound(f"series {listing.series.series_uid} has no instance number {node.ordinal}")
     return node.ordinal
-
-
-def _content_of(listing: Listing, ordinal: int) -> Instance:
-    series = listing.series
-    return Instance(
-        content=listing.content,
-        study_uid=series.study_uid,
-        series_uid=series.series_uid,
-        instance_uid=listing.instance_uid(ordinal),
-        transfer_syntaxes=series.transfer_syntaxes,
-    )

@@ -7,30 +7,33 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from . import fuse, mounts
+from . import fuse, heap, mounts
 from .content.blocks import MemoryTier
+from .content.disk import DiskTier
 from .content.instance import Body, Instance
+from .content.prefetch import Prefetcher
 from .content.reader import Reader
-from .errors import IdcfsError, UsageError
+from .content.tiers import Tiers
+from .errors import IdcfsError, Unreachable, UsageError
 from .filesystem import Filesystem
 from .namespace.catalog import Catalog
-from .namespace.index import open_catalog, searched_catalog, unsearched_catalog
+from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
-from .namespace.sizes import SizeStore
-from .settings import QIDO, MountSettings
+from .namespace.store import SeriesStore
+from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .stats import Stats
 
 if TYPE_CHECKING:
-    from .archive.dicomweb import DicomwebArchive
+    from .archive.dicomweb import DicomwebArchive, SeriesRecord
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them unmounts."""
@@ -43,6 +46,7 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
 
     :raises IdcfsError: if the mount cannot be made.
     """
+    heap.return_large_blocks()
     _make_private(settings.cache_dir)
     catalog = _catalog(settings)
     for number in _SIGNALS:
@@ -59,24 +63,60 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
 async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], None]) -> None:
     stats = Stats()
     async with AsyncExitStack() as stack:
-        archive = _Archive(settings, stats, stack)
-        sizes = SizeStore(settings.cache_dir / "sizes.sqlite")
-        stack.callback(sizes.close)
+        clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
+        archive = _Offline() if settings.offline else _Archive(settings, stats, clients)
+        store = SeriesStore(settings.cache_dir / STORE_NAME)
+        stack.callback(store.close)
+        memory, disk = _open_tiers(settings, stats)
+        stack.callback(disk.close)
         nursery = await stack.enter_async_context(trio.open_nursery())
-        memory = MemoryTier(settings.content.memory_cache_bytes)
-        stats.gauge("cache_bytes", lambda: memory.size)
+        tiers = Tiers(memory, disk, stats)
+        reader = Reader(archive, tiers, settings.content, nursery, stats)
         filesystem = Filesystem(
             catalog,
-            Listings(archive.search_instances, sizes, nursery, settings.archive.base_url),
-            Reader(archive, memory, settings.content, nursery, stats),
+            Listings(archive.search_instances, store, nursery, settings.archive.base_url, offline=settings.offline),
+            reader,
+            Prefetcher(reader, settings.content, tiers.capacity, nursery, stats),
             stats,
             nursery,
             status=_status(settings, stats),
-            search=archive.catalog if settings.index == QIDO else None,
+            search=_search(archive, settings) if settings.index == QIDO else None,
         )
-        nursery.start_soon(sizes.run)
+        nursery.start_soon(store.run)
+        nursery.start_soon(disk.run)
         await _answer(fuse.Adapter(filesystem, stats), settings, ready)
         nursery.cancel_scope.cancel()
+
+
+def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, DiskTier]:
+    content = settings.content
+    memory = MemoryTier(content.memory_cache_bytes)
+    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats, elsewhere=memory.get)
+    stats.gauge("cache_bytes", lambda: memory.size)
+    stats.gauge("disk_cache_bytes", lambda: disk.size)
+    return memory, disk
+
+
+class _Offline:
+    """What stands in for the archive where no request may be sent."""
+
+    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
+        """Never answers."""
+        _refuse_offline(f"the list of series {series_uid}")
+
+    async def search_series(self) -> list[SeriesRecord]:
+        """Never answers."""
+        _refuse_offline("the list of all series")
+
+    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
+        """Never answers."""
+        _refuse_offline(str(instance))
+
+
+def _refuse_offline(what: str) -> NoReturn:
+    error = Unreachable(f"{what} is not in the cache, and this mount is offline")
+    error.reported = True  # who mounted it so knows
+    raise error
 
 
 class _Archive:
@@ -96,16 +136,14 @@ class _Archive:
         """SOPInstanceUIDs of a series."""
         return await (await self._made()).search_instances(study_uid, series_uid, expected)
 
-    async def catalog(self) -> Catalog:
-        """The catalog of what the archive itself lists."""
-        records = await (await self._made()).search_series()
-        # In a thread: sorting a million series must not hold up everything else.
-        return await trio.to_thread.run_sync(searched_catalog, self._settings.archive.name, records)
+    async def search_series(self) -> list[SeriesRecord]:
+        """Every series of the archive."""
+        return await (await self._made()).search_series()
 
     @asynccontextmanager
-    async def fetch(self, instance: Instance, start: int = 0) -> AsyncIterator[Body]:
+    async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[Body]:
         """The bytes of an instance."""
-        async with (await self._made()).fetch(instance, start) as body:
+        async with (await self._made()).fetch(instance, start, stop) as body:
             yield body
 
     async def _made(self) -> DicomwebArchive:
@@ -149,6 +187,13 @@ async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) 
         scope.cancel()
 
 
+def _search(archive: _Archive | _Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:
+    """What makes the catalog of what the archive itself lists."""
+    return partial(
+        search_catalog, archive.search_series, settings.archive, settings.cache_dir, offline=settings.offline
+    )
+
+
 def _catalog(settings: MountSettings) -> Catalog:
     """The index's catalog; of an archive to be searched, one that holds only the name of its one collection."""
     if settings.index != QIDO:
@@ -166,7 +211,9 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "url": settings.archive.base_url,
         "index": settings.index,
         "cache_dir": str(settings.cache_dir),
+        "cache_size_bytes": settings.content.disk_cache_bytes,
         "memory_cache_bytes": settings.content.memory_cache_bytes,
+        "offline": settings.offline,
         "started": round(started),
     }
 

@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from .errors import UsageError
-from .settings import BLOCK_BYTES, KIB, MIB, PROXY_URL, ArchiveSettings
+from .settings import BLOCK_BYTES, KIB, MIB, PROXY_URL, ArchiveSettings, ContentSettings
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 
-MIN_MEMORY_CACHE = 2 * BLOCK_BYTES
+MIN_CACHE_BYTES = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
+MAX_DOWNLOADS = ContentSettings().max_downloads
+"""What asks for more at once than this only waits."""
 
 _TIMEOUT_SECONDS = (0.1, 86_400.0)
 
@@ -69,6 +71,28 @@ def size_in_bytes(text: str) -> int:
     if not match:
         raise UsageError(f"{text} is not a size: write it like 256MiB or 2GiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def memory_cache_bytes(text: str) -> int:
+    """What ``--memory-cache`` gives, if it can hold enough.
+
+    :raises UsageError: if it cannot.
+    """
+    size = size_in_bytes(text)
+    if size < MIN_CACHE_BYTES:
+        raise UsageError(f"--memory-cache {text}: give at least {MIN_CACHE_BYTES // MIB}MiB")
+    return size
+
+
+def disk_cache_bytes(text: str) -> int:
+    """What ``--cache-size`` gives, if it can hold enough; 0 for none.
+
+    :raises UsageError: if it cannot.
+    """
+    size = size_in_bytes(text)
+    if 0 < size < MIN_CACHE_BYTES:
+        raise UsageError(f"--cache-size {text}: give at least {MIN_CACHE_BYTES // MIB}MiB, or 0 for nothing on disk")
+    return size
 
 
 def timeout_seconds(seconds: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 BLOCK_BYTES = 1 * MIB
 """What the cache keeps and the kernel reads ahead: large enough that a block costs little, small enough that a header
@@ -14,6 +15,11 @@ does not cost much."""
 
 TIMEOUT_SECONDS = 60.0
 """Longest wait without progress, whatever the call."""
+
+BLOCKS_NAME = "blocks"
+"""The directory of file contents in the cache directory."""
+STORE_NAME = "series.sqlite"
+"""Lists and sizes, in the cache directory."""
 
 PACKAGED = "packaged"
 QIDO = "qido"
@@ -63,6 +69,8 @@ class ContentSettings:
     """How contents are fetched and kept."""
 
     memory_cache_bytes: int = 256 * MIB
+    disk_cache_bytes: int = 20 * GIB
+    """0: nothing is kept on disk."""
     timeout_seconds: float = TIMEOUT_SECONDS
     max_downloads: int = 24
     """Downloads at once; the other connections stay free for listings."""
@@ -71,6 +79,13 @@ class ContentSettings:
     finish_bytes: int = 1 * MIB
     """A download with no reader left goes on when no more than this is missing. Stopping it closes the connection, and
     a new one costs 2–3 round trips: at 40–80 ms and 10 MB/s that is what about 1 MiB takes."""
+    linger_seconds: float = 1.0
+    """How long a download that nobody reads any more stands still before it is stopped: ITK opens a file eight times,
+    and closes it in between."""
+    prefetch: int = 16
+    """Siblings fetched at once before anybody asks; 0: none."""
+    prefetch_bytes: int = 64 * MIB
+    """Siblings are fetched so many bytes ahead of the one opened last, and no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +100,5 @@ class MountSettings:
     transport: TransportSettings = field(default_factory=TransportSettings)
     content: ContentSettings = field(default_factory=ContentSettings)
     fuse_options: tuple[str, ...] = ()
+    offline: bool = False
+    """Never send a request."""

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from idcfs.content.instance import Instance
+from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
 from idcfs.filesystem import STATUS_NAME, Attributes, Entry, Filesystem
@@ -21,7 +22,8 @@ from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import searched_catalog, unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES, Listings
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
-from idcfs.namespace.sizes import SizeStore
+from idcfs.namespace.store import SeriesStore
+from idcfs.settings import ContentSettings
 from idcfs.stats import Stats
 from tests.namespace.making import ROW, catalog_of, with_path
 
@@ -95,20 +97,22 @@ async def serving(
     stats: Stats | None = None,
     search: Callable[[], Awaitable[Catalog]] | None = None,
 ) -> AsyncIterator[Filesystem]:
-    sizes = SizeStore(path / "sizes.sqlite")
+    store = SeriesStore(path / "series.sqlite")
+    reader = cast("Reader", FakeReader(source))
     try:
         async with trio.open_nursery() as nursery:
             yield Filesystem(
                 catalog,
-                Listings(source.list, sizes, nursery, "http://archive"),
-                cast("Reader", FakeReader(source)),
+                Listings(source.list, store, nursery, "http://archive"),
+                reader,
+                Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats()),
                 stats or Stats(),
                 nursery,
                 status=lambda: STATUS,
                 search=search,
             )
     finally:
-        sizes.close()
+        store.close()
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from idcfs import mounts, options
+from idcfs import cli, mounts, options
 from idcfs.errors import UsageError
-from idcfs.settings import PROXY_URL
+from idcfs.settings import GIB, MIB, PROXY_URL, ContentSettings, MountSettings
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,25 @@ def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size: write it like 256MiB"):
         options.size_in_bytes(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("0GiB", 0), ("2MiB", 2 * MIB), ("20GiB", 20 * GIB)])
+def test_a_disk_cache_has_room_for_two_blocks_or_is_none(text: str, size: int) -> None:
+    assert options.disk_cache_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["1", "1MiB", "2097151"])
+def test_a_cache_without_room_for_two_blocks_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"^--cache-size {text}: give at least 2MiB, or 0 for nothing on disk$"):
+        options.disk_cache_bytes(text)
+    with pytest.raises(UsageError, match=f"^--memory-cache {text}: give at least 2MiB$"):
+        options.memory_cache_bytes(text)
+
+
+def test_memory_for_contents_cannot_be_none() -> None:
+    assert options.memory_cache_bytes("2MiB") == 2 * MIB
+    with pytest.raises(UsageError, match=r"^--memory-cache 0: give at least 2MiB$"):
+        options.memory_cache_bytes("0")
 
 
 GOOD_URLS = {
@@ -128,6 +147,54 @@ def test_a_timeout_is_what_can_be_waited_for(seconds: float) -> None:
 def test_another_timeout_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--timeout \S+: give 0.1 to 86400 seconds$"):
         options.timeout_seconds(float(text))
+
+
+BAD_CACHE_OPTIONS = [
+    ("--cache-size", "much", "not a size"),
+    ("--cache-size", "1KiB", "at least 2MiB"),
+    ("--cache-size", "-1", "not a size"),
+    ("--memory-cache", "0", "at least 2MiB"),
+    ("--prefetch", "25", "--prefetch"),
+    ("--prefetch", "-1", "--prefetch"),
+    ("--prefetch", "many", "--prefetch"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "said"), BAD_CACHE_OPTIONS)
+def test_a_bad_value_is_one_line(
+    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["mount", str(tmp_path / "mnt"), option, value])
+    assert ended.value.code == 2
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("idcfs: ")
+    assert len(stderr.splitlines()) == 1
+    assert said in stderr
+
+
+def settings_of(*words: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> MountSettings:
+    """What ``idcfs mount`` with these words would serve."""
+    served: list[MountSettings] = []
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    monkeypatch.setattr(mounts, "prepare", lambda *_, **__: False)
+    monkeypatch.setattr(cli, "_log_to", lambda *_: None)
+    monkeypatch.setattr(cli, "_serve", lambda settings, *_: served.append(settings))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["mount", "-f", str(home / "mnt"), *words])
+    assert ended.value.code == 0
+    (settings,) = served
+    return settings
+
+
+def test_what_is_said_of_the_cache_is_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(home=tmp_path, monkeypatch=monkeypatch)
+    assert (settings.content, settings.offline) == (ContentSettings(), False)
+    words = ("--cache-size", "3GiB", "--memory-cache", "9MiB", "--prefetch", "0", "--offline", "--cache-dir", "/c")
+    settings = settings_of(*words, home=tmp_path, monkeypatch=monkeypatch)
+    content = settings.content
+    assert (content.disk_cache_bytes, content.memory_cache_bytes, content.prefetch) == (3 * GIB, 9 * MIB, 0)
+    assert (settings.offline, settings.cache_dir) == (True, Path("/c"))
 
 
 # --- places ----------------------------------------------------------------------------------------------------------

@@ -4,14 +4,15 @@ Bytes come in order. The block that is arriving is kept here until the next one 
 reads in order is served from it, whatever the cache can hold. Nothing is handed out before the file meta has shown that
 this is the instance asked for, stored as the index says.
 
-A body that broke off is followed by another one from byte 0, of which only the bytes not yet known are taken.
+A body that broke off is followed by another one: from where it broke off if the source can start there, else from byte
+0, of which only the bytes not yet known are taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..errors import Damaged, WrongSize
+from ..errors import Damaged, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, KIB
 from .blocks import Slice
 from .identity import is_proven
@@ -26,17 +27,31 @@ _HEAD_BYTES = 4 * KIB
 class Arrival:
     """The bytes of ``instance`` so far. ``store`` is called with each whole block, in order."""
 
-    def __init__(self, instance: Instance, size: int | None, store: Callable[[int, bytes], None]) -> None:
-        """``size`` is the exact size in bytes, if known."""
+    def __init__(
+        self,
+        instance: Instance,
+        size: int | None,
+        store: Callable[[int, bytes], None],
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        """
+        :param size: the exact size in bytes, if known.
+        :param start: where a block starts, and bytes are wanted from. Not 0 only for an instance of which the size is
+            known and the beginning has been proven before.
+        :param stop: up to where they are wanted; a later block's start.
+        """
         self.size = size
         """As known before, announced, or counted at the end."""
+        self.stop = stop
+        """Where a body ends that starts where it was asked to; None for the end of the instance."""
         self.is_whole = False
         """Whether a body came to its end."""
         self._instance = instance
         self._store = store
         self._announced = False
-        self._checked = False
-        self._block = 0
+        self._checked = start > 0
+        self._first = self._block = start // BLOCK_BYTES
         self._buffer = memoryview(b"")  # one for all blocks: fresh memory costs more than copying does
         self._filled = 0
         self._head = b""
@@ -44,8 +59,13 @@ class Arrival:
 
     @property
     def position(self) -> int:
-        """Bytes received so far."""
+        """Up to which byte it has arrived."""
         return self._block * BLOCK_BYTES + self._filled
+
+    @property
+    def resume_at(self) -> int:
+        """Where the next body is asked to start: further on only if what is here is proven and more is wanted."""
+        return self.position if self._checked and not self.has_all else 0
 
     @property
     def is_checked(self) -> bool:
@@ -60,11 +80,11 @@ class Arrival:
     @property
     def has_all(self) -> bool:
         """Whether every byte is here, though the body may not have ended yet."""
-        return self.is_whole or self.position == self.size
+        return self.is_whole or self.position == self._end
 
-    def has_passed(self, wanted: Slice) -> bool:
-        """Whether the wanted bytes lie before the block that is arriving."""
-        return wanted.block < self._block
+    def is_to_come(self, wanted: Slice) -> bool:
+        """Whether the wanted bytes lie in the block that is arriving or in a later one of those asked for."""
+        return wanted.block >= self._block and (self.stop is None or wanted.block * BLOCK_BYTES < self.stop)
 
     @property
     def readable_end(self) -> int:
@@ -74,7 +94,7 @@ class Arrival:
         """
         if not self._checked:
             return 0
-        return self.position - (self.position == self.size and not self.is_whole)
+        return self.position - (self.position == self._end and not self.is_whole)
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the block that is arriving and may be handed out."""
@@ -82,17 +102,29 @@ class Arrival:
             return None
         return bytes(self._buffer[wanted.start : wanted.stop])
 
-    def begin(self, announced: int | None) -> None:
-        """A body begins, at byte 0; its headers may have announced the size.
+    def begin(self, start: int, announced: int | None) -> None:
+        """A body begins, at byte ``start``; its headers may have announced the instance's size.
 
-        :raises Damaged: if that is not the size known.
+        :raises Damaged: if that is not the size known, or the body starts where nobody asked it to.
         """
-        self._skip = self.position
         if announced is not None:
             self._agree_on_size(announced)
             self._announced = True
+        self._skip = 0
+        if start == 0 and self._first == 0:
+            self._skip = self.position
+        elif start == 0:
+            self._begin_anew()
+        elif start != self.position:
+            raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.position}")
         if not self._buffer:
             self._buffer = memoryview(bytearray(BLOCK_BYTES if self.size is None else min(self.size, BLOCK_BYTES)))
+
+    def _begin_anew(self) -> None:
+        """Take the instance from its beginning, and see again that it is the right one."""
+        self._first = self._block = self._filled = 0
+        self._checked = False
+        self.stop = None
 
     def take(self, chunk: bytes) -> Iterator[None]:
         """Take the next bytes of the body, yielding after each piece so that it can be handed out before the next.
@@ -118,8 +150,11 @@ class Arrival:
         """
         if self._skip:
             raise Damaged(f"{self._instance}: the archive sends fewer bytes than it sent before")
-        self._agree_on_size(self.position)
-        self._check(whole=True)
+        if self.stop is None:
+            self._agree_on_size(self.position)
+            self._check(whole=True)
+        elif self.position != self.stop:
+            raise Truncated(f"{self._instance}: the archive sent less than the range asked for")
         self.is_whole = True
         self._keep()
 
@@ -133,15 +168,22 @@ class Arrival:
         return data[known:]
 
     def _add(self, piece: memoryview) -> None:
-        if self.size is not None and self.position + len(piece) > self.size:
+        if self._end is not None and self.position + len(piece) > self._end:
+            if self.stop is not None:
+                raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
         self._buffer[self._filled : self._filled + len(piece)] = piece
         self._filled += len(piece)
-        if len(self._head) < _HEAD_BYTES:
+        if self._first == 0 and len(self._head) < _HEAD_BYTES:
             self._head += piece[: _HEAD_BYTES - len(self._head)]
         self._check(whole=False)
-        if self._filled == BLOCK_BYTES and self.position != self.size:
+        if self._filled == BLOCK_BYTES and self.position != self._end:
             self._keep()
+
+    @property
+    def _end(self) -> int | None:
+        """Where the bytes asked for end, if that is known."""
+        return self.size if self.stop is None else self.stop
 
     def _keep(self) -> None:
         self._store(self._block, bytes(self._buffer[: self._filled]))

@@ -4,7 +4,8 @@ Whoever waits for a range is handed it the moment its last byte is there, from t
 eviction can come between. A download runs ahead of what was asked for by a fixed window and then stands still, which
 stops the sender (by TCP's own flow control) and costs no memory.
 
-A connection that breaks is opened again and the bytes already received are skipped, as long as that leads further.
+A connection that breaks is opened again where it broke off, as long as that leads further; of a source that starts at 0
+only, the bytes already received are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -31,9 +32,11 @@ log = logging.getLogger(__name__)
 _BREAKS_WITHOUT_GAIN = 2
 """A body that breaks off at the same byte once more is the archive's last word."""
 _MAX_BREAKS = 8
-"""Each one costs the bytes received so far once more."""
+"""Where the source starts at 0 only, each one costs the bytes received so far once more."""
 _RESTART_SECONDS = 0.2
 """Pause before a broken download is opened again."""
+_OPENING_GRACE_SECONDS = 0.5
+"""A source that does not get a body gives up by itself after the same timeout, and knows better why: it goes first."""
 _SPARE_AFTER_SECONDS = 0.2
 """How long a download stands still before it has to give way to others: far longer than a reader's pause between two
 reads, far shorter than anybody's patience."""
@@ -60,8 +63,18 @@ class Download:
         size: int | None,
         settings: ContentSettings,
         store: Callable[[int, bytes], None],
+        room: Callable[[], Awaitable[None]],
+        start: int = 0,
+        stop: int | None = None,
     ) -> None:
-        """``size`` is the exact size in bytes, if known; ``store`` is called with each whole block, in order."""
+        """
+        :param size: the exact size in bytes, if known.
+        :param store: called with each whole block, in order.
+        :param room: waits until more can be stored.
+        :param start: where bytes are wanted from, and ``stop``, up to where: see ``Arrival``.
+        """
+        self.urgent = False
+        """Somebody waits for it, or reads; else it is only fetched ahead."""
         self.retiring = False
         """Takes no new readers: they wait for ``retired`` and start another."""
         self.closed = False
@@ -70,7 +83,8 @@ class Download:
         """Stopped before it was whole."""
         self._instance = instance
         self._settings = settings
-        self._arrival = Arrival(instance, size, store)
+        self._room = room
+        self._arrival = Arrival(instance, size, store, start, stop)
         self._error: IdcfsError | None = None
         self._connected = False
         self._finishing = False
@@ -81,6 +95,7 @@ class Download:
         self._waiters: list[tuple[int, int, _Waiter]] = []  # a heap: whose last byte comes first is first
         self._numbers = itertools.count()
         self._idle = trio.Event()
+        self._over = trio.Event()
         self._progress = Progress(settings.timeout_seconds)
         self._scope = trio.CancelScope()
 
@@ -90,6 +105,22 @@ class Download:
     def known_size(self) -> int | None:
         """The exact size in bytes, proven or not."""
         return self._arrival.size
+
+    @property
+    def proven_size(self) -> int | None:
+        """The exact size in bytes, if the archive's answer has proven it."""
+        return self._arrival.size if self._arrival.has_proven_size else None
+
+    async def whole(self) -> int:
+        """Fetch it to its end, not urgently; returns its exact size in bytes.
+
+        :raises IdcfsError: if the download fails, or is stopped.
+        """
+        self._run_to(_TO_THE_END)
+        await self._over.wait()
+        if self.proven_size is None or not self._arrival.is_whole:
+            raise self._failure()
+        return self.proven_size
 
     async def size(self) -> int:
         """The exact size in bytes, as soon as the archive's answer proves it.
@@ -104,9 +135,9 @@ class Download:
         finally:
             self._size_waiters -= 1
             self._notice_idle()
-        if self._arrival.size is None or not self._arrival.has_proven_size:
+        if self.proven_size is None:
             raise self._failure()
-        return self._arrival.size
+        return self.proven_size
 
     def want(self, end: int) -> None:
         """Somebody reads up to byte ``end``: stay ahead of that."""
@@ -115,7 +146,7 @@ class Download:
 
     def serves(self, wanted: Slice) -> bool:
         """Whether one may wait for the wanted bytes: they are in the arriving block or still to come."""
-        return not self.retiring and not self._arrival.has_passed(wanted)
+        return not self.retiring and self._arrival.is_to_come(wanted)
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the arriving block."""
@@ -156,10 +187,25 @@ class Download:
 
     # --- its owner ---------------------------------------------------------------------------------------------------
 
-    def abandon(self) -> None:
-        """Nobody reads any more: stop, unless stopping would cost more than the rest does."""
+    @property
+    def has_begun(self) -> bool:
+        """Whether bytes have come that are the right ones."""
+        return self._arrival.is_checked and self._connected
+
+    @property
+    def is_nearly_done(self) -> bool:
+        """Whether stopping would cost more than the rest does."""
         size, position = self._arrival.size, self._arrival.position
-        if self._connected and size is not None and size - position <= self._settings.finish_bytes:
+        return self._connected and size is not None and size - position <= self._settings.finish_bytes
+
+    def rest(self) -> None:
+        """Go on no further than the beginning, until somebody wants more."""
+        self.urgent = False
+        self._wanted_end = 0
+
+    def abandon(self) -> None:
+        """Nobody reads any more: stop, unless nearly done."""
+        if self.is_nearly_done:
             self._finishing = True
             self._run_to(_TO_THE_END)
         else:
@@ -180,7 +226,7 @@ class Download:
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
-                async with slots.hold(self.cancel, self._progress) as slot:
+                async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
                     self._connected = True
                     await self._fetch(source, slot)
         except IdcfsError as error:
@@ -191,6 +237,7 @@ class Download:
         finally:
             self.closed = True
             self._size_settled.set()
+            self._over.set()
             for _, _, waiter in self._waiters:
                 waiter.woken.set()
             self._waiters = []
@@ -202,8 +249,9 @@ class Download:
         breaks = without_gain = 0
         while True:
             before = self._arrival.position
+            self._progress.postpone(_OPENING_GRACE_SECONDS)
             try:
-                async with source.fetch(self._instance) as body:
+                async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.stop) as body:
                     return await self._receive(body, slot)
             except Truncated as error:
                 breaks += 1
@@ -214,12 +262,14 @@ class Download:
             await trio.sleep(_RESTART_SECONDS)
 
     async def _receive(self, body: Body, slot: Slot) -> None:
-        self._arrival.begin(body.size)
+        self._progress.postpone(-_OPENING_GRACE_SECONDS)
+        self._arrival.begin(body.start, body.size)
         async for chunk in body:
             self._progress.advance(len(chunk))
             slot.advance(len(chunk))
             for _ in self._arrival.take(chunk):
                 self._hand_out()
+                await self._room()
                 await self._stand_still(slot)
         self._arrival.end()
         self._hand_out()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,8 +33,12 @@ class Body(Protocol):
     """The bytes of an instance as they arrive, in chunks of any size."""
 
     @property
+    def start(self) -> int:
+        """Offset of the first byte: what was asked for, or 0 where the archive sends from the beginning only."""
+
+    @property
     def size(self) -> int | None:
-        """Exact size of the instance in bytes, where the answer's headers give it."""
+        """Exact size of the whole instance in bytes, where the answer's headers give it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The chunks; ends normally only if the body is provably whole, else raises ``Truncated`` or ``Damaged``."""
@@ -43,5 +47,29 @@ class Body(Protocol):
 class Source(Protocol):
     """Where instances come from."""
 
-    def fetch(self, instance: Instance, start: int = 0) -> AbstractAsyncContextManager[Body]:
-        """Open the bytes of ``instance`` from ``start`` on."""
+    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
+        """Open bytes [start, stop) of ``instance``, to its end without ``stop``.
+
+        A body that starts at 0 although another start was asked for goes to the instance's end.
+        """
+
+
+class Siblings(Protocol):
+    """The instances of one series, numbered in the order in which they are listed."""
+
+    @property
+    def series(self) -> Hashable:
+        """The same for all views of one series."""
+
+    def __len__(self) -> int: ...
+
+    def instance(self, ordinal: int) -> Instance: ...
+
+    def size(self, ordinal: int) -> int:
+        """Size in bytes, provisional where it is not known."""
+
+    def exact_size(self, ordinal: int) -> int | None:
+        """Size in bytes, where it is known."""
+
+    def learn(self, ordinal: int, size: int) -> None:
+        """Take ``size`` for the exact one from now on."""

@@ -1,35 +1,38 @@
-"""Bytes [offset, end) of an instance: from the memory tier, else from its one running download, else from a new one."""
+"""Bytes [offset, end) of an instance: from the block cache, else from its one running download, else from a new one."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import trio
 
-from ..errors import Damaged, WrongSize
+from ..errors import WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
-from .blocks import Key, MemoryTier, Slice, slices
+from .blocks import Key, Slice, slices
 from .download import Download
 from .instance import Instance, Source
 from .slots import Slots
+from .tiers import Tiers
 
 
 class Reader:
     """Reads instances; owns the running downloads and the count of who has what open."""
 
     def __init__(
-        self, source: Source, memory: MemoryTier, settings: ContentSettings, nursery: trio.Nursery, stats: Stats
+        self, source: Source, tiers: Tiers, settings: ContentSettings, nursery: trio.Nursery, stats: Stats
     ) -> None:
         self._source = source
-        self._memory = memory
-        self._settings = replace(settings, read_ahead_bytes=_affordable_read_ahead(settings, memory.capacity))
+        self._tiers = tiers
+        self._settings = replace(settings, read_ahead_bytes=_affordable_read_ahead(settings, tiers.capacity))
         self._nursery = nursery
         self._stats = stats
         self._running: dict[Key, Download] = {}
         self._opened: Counter[Key] = Counter()
+        self._sizes: dict[Key, int] = {}  # proven by downloads that ended while the instance was open
         self._slots = Slots(settings.max_downloads)
         stats.gauge("running_downloads", lambda: len(self._running))
 
@@ -38,14 +41,15 @@ class Reader:
         self._opened[instance.key] += 1
 
     def close(self, instance: Instance) -> None:
-        """One reader less; after the last, the download stops unless nearly done."""
+        """One reader less; after the last, the download stops: see ``_leave``."""
         key = instance.key
         self._opened[key] -= 1
         if self._opened[key] > 0:
             return
         del self._opened[key]
+        self._sizes.pop(key, None)
         if key in self._running:
-            self._running[key].abandon()
+            self._leave(key, self._running[key])
 
     async def size(self, instance: Instance) -> int:
         """Exact size of ``instance`` in bytes, proven by the archive's answer.
@@ -54,8 +58,11 @@ class Reader:
         """
         self.open(instance)
         try:
+            if instance.key in self._sizes:
+                return self._sizes[instance.key]
             while (download := self._download(instance, None)).retiring:
                 await self._end(download)
+            self._hurry(download)
             return await download.size()
         finally:
             self.close(instance)
@@ -76,25 +83,49 @@ class Reader:
         finally:
             self.close(instance)
 
+    async def fetch_ahead(self, instance: Instance, size: int | None, learn: Callable[[int], None]) -> None:
+        """Fetch all of an instance into the cache, giving way to who reads.
+
+        :param size: the exact size in bytes, if known.
+        :param learn: told the exact size, before anybody could ask for it in vain.
+        :raises IdcfsError: if it cannot be had, or a reader's wish ended the download.
+        """
+        self.open(instance)
+        try:
+            learn(await self._download(instance, size).whole())
+        finally:
+            self.close(instance)
+
+    async def has_all(self, instance: Instance, size: int) -> bool:
+        """Whether all of an instance of ``size`` bytes seems to be kept."""
+        await self._tiers.load(instance.key)
+        return all(self._tiers.has(instance.key, one.block) for one in slices(0, size))
+
+    def is_fetching(self, instance: Instance) -> bool:
+        """Whether a download of it is running."""
+        return instance.key in self._running
+
     async def _piece(self, instance: Instance, size: int, wanted: Slice) -> bytes:
         """Bytes of one block."""
-        if (found := self._kept(instance, size, wanted)) is not None:
+        if (found := self._at_hand(instance, size, wanted)) is not None:
             self._stats.count("hits")
             return found
         self._stats.count("misses")
-        while not (download := self._download(instance, size)).serves(wanted):
-            await self._end(download)
-            if (found := self._kept(instance, size, wanted)) is not None:
+        await self._tiers.load(instance.key)
+        while True:
+            if (found := await self._kept(instance, size, wanted)) is not None:
                 return found
-        return await download.wait(wanted)
+            download = self._download(instance, size, wanted.block)
+            if download.serves(wanted):
+                self._hurry(download)
+                return await download.wait(wanted)
+            await self._end(download)
 
-    def _kept(self, instance: Instance, size: int, wanted: Slice) -> bytes | None:
-        """What needs no waiting: bytes in the memory tier, or in the block that is arriving."""
-        block = self._memory.get(instance.key, wanted.block)
+    def _at_hand(self, instance: Instance, size: int, wanted: Slice) -> bytes | None:
+        """What needs no waiting: bytes in memory, or in the block that is arriving."""
+        block = self._tiers.in_memory(instance.key, wanted.block)
         if block is not None:
-            if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):
-                raise WrongSize(f"{instance}: the archive has not the {size} bytes expected")
-            return block[wanted.start : wanted.stop]
+            return self._part(instance, size, wanted, block)
         download = self._running.get(instance.key)
         if download is None:
             return None
@@ -102,30 +133,53 @@ class Reader:
             raise WrongSize(f"{instance}: the archive has {download.known_size} bytes, not the {size} expected")
         return download.get(wanted)
 
-    def _download(self, instance: Instance, size: int | None) -> Download:
-        """The running download, else a new one."""
+    async def _kept(self, instance: Instance, size: int, wanted: Slice) -> bytes | None:
+        """Bytes that are at hand, or on disk."""
+        if (found := self._at_hand(instance, size, wanted)) is not None:
+            return found
+        block = await self._tiers.get(instance.key, wanted.block)
+        if block is not None:
+            return self._part(instance, size, wanted, block)
+        return self._at_hand(instance, size, wanted)  # it may have arrived while the disk was asked
+
+    def _part(self, instance: Instance, size: int, wanted: Slice, block: bytes) -> bytes:
+        if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):
+            self._tiers.drop(instance.key)  # of the size and the block one is wrong: both are asked for again
+            raise WrongSize(f"{instance}: the archive has not the {size} bytes expected")
+        return block[wanted.start : wanted.stop]
+
+    def _download(self, instance: Instance, size: int | None, block: int = 0) -> Download:
+        """The running download, else a new one that starts with ``block``, or earlier."""
         key = instance.key
         download = self._running.get(key)
         if download is None or download.closed:
-            download = Download(instance, size, self._settings, partial(self._store, instance))
+            start, stop = self._missing(key, size, block)
+            store = partial(self._tiers.put, instance)
+            download = Download(instance, size, self._settings, store, self._tiers.room, start, stop)
             self._nursery.start_soon(self._run, key, download)
             self._running[key] = download
             self._stats.count("downloads")
         return download
 
-    def _store(self, instance: Instance, block: int, data: bytes) -> None:
-        """Keep a block that has arrived; it may be there already, and must then be the same.
+    def _missing(self, key: Key, size: int | None, block: int) -> tuple[int, int | None]:
+        """What to ask for, [start, stop), where ``block`` is missing: up to what is kept.
 
-        :raises Damaged: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
+        From the beginning unless that is kept: only there it shows that the archive sends the right instance.
         """
-        before = self._memory.get(instance.key, block)
-        if before is not None and before != data:
-            self._memory.drop(instance.key)
-            raise Damaged(f"{instance}: the archive sends other bytes than it sent before")
-        self._memory.put(instance.key, block, data)
+        if size is None or not self._tiers.has(key, 0):
+            return 0, None
+        blocks = -(-size // BLOCK_BYTES)
+        stop = next((later for later in range(block + 1, blocks) if self._tiers.has(key, later)), None)
+        return block * BLOCK_BYTES, None if stop is None else stop * BLOCK_BYTES
+
+    def _hurry(self, download: Download) -> None:
+        """Somebody waits for it now."""
+        if not download.urgent:
+            download.urgent = True
+            self._slots.serve_urgent()
 
     async def _end(self, download: Download) -> None:
-        """End a download that has passed by what is wanted, once those it still serves have theirs.
+        """End a download that does not bring what is wanted, once those it still serves have theirs.
 
         Readers ahead of it then wait for the next download as well: each download serves at least one piece to
         everyone who waits, so two readers far apart in an instance larger than the cache both get on.
@@ -133,17 +187,32 @@ class Reader:
         await download.retired()
         download.cancel()
 
+    def _leave(self, key: Key, download: Download) -> None:
+        """Nobody reads any more: stop, but not for one who only opens the file anew, as ITK does eight times."""
+        if download.is_nearly_done or not download.has_begun:
+            download.abandon()
+        else:
+            download.rest()
+            self._nursery.start_soon(self._stop_later, key, download)
+
+    async def _stop_later(self, key: Key, download: Download) -> None:
+        await trio.sleep(self._settings.linger_seconds)
+        if not self._opened[key]:
+            download.abandon()
+
     async def _run(self, key: Key, download: Download) -> None:
         try:
             await download.run(self._source, self._slots)
         finally:
             self._stats.count("downloads_cancelled", download.cancelled)
+            if self._opened[key] and download.proven_size is not None:
+                self._sizes[key] = download.proven_size
             if self._running.get(key) is download:
                 del self._running[key]
 
 
 def _affordable_read_ahead(settings: ContentSettings, capacity_bytes: int) -> int:
-    """How far downloads may run ahead: no further than the memory tier can keep for all of them at once.
+    """How far downloads may run ahead: no further than the cache can keep for all of them at once.
 
     Else they would push each other's blocks out before anybody has read them, and fetch them again and again.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
 import trio
 
@@ -43,54 +44,85 @@ class Slot:
         self._end()
 
 
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    progress: Progress
+    is_urgent: Callable[[], bool]
+    granted: trio.Event = field(default_factory=trio.Event)
+
+
 class Slots:
-    """A fixed number of slots, first come, first served."""
+    """A fixed number of slots: first those that are urgent, of equals whoever came first."""
 
     def __init__(self, number: int) -> None:
-        self._free = trio.Semaphore(number)
+        self._free = number  # only while nobody waits
         self._spare: dict[Slot, None] = {}
         self._leaving = 0
-        self._waiting: set[Progress] = set()
+        self._waiting: dict[_Waiter, None] = {}
 
     @asynccontextmanager
-    async def hold(self, end: Callable[[], None], progress: Progress) -> AsyncIterator[Slot]:
+    async def hold(
+        self, end: Callable[[], None], progress: Progress, is_urgent: Callable[[], bool]
+    ) -> AsyncIterator[Slot]:
         """Wait for a slot and hold it; once it is spare, ``end`` may be called to ask for it back.
 
         While it waits, ``progress`` is that of those who hold one: a slow archive is no reason to give up.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._free.acquire_nowait()
-        except trio.WouldBlock:
-            if self._spare:
-                self._take_back(next(iter(self._spare)))
-            self._waiting.add(progress)
-            try:
-                await self._free.acquire()
-            finally:
-                self._waiting.remove(progress)
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(_Waiter(progress, is_urgent))
         slot = Slot(self, end)
         try:
             yield slot
         finally:
             self._leaving -= slot.leaving
-            self._free.release()
+            self._pass_on()
 
     def advance(self, amount: int) -> None:
         """``amount`` bytes have arrived for somebody."""
-        for progress in self._waiting:
-            progress.advance(amount)
+        for waiter in self._waiting:
+            waiter.progress.advance(amount)
+
+    def serve_urgent(self) -> None:
+        """Take back a spare slot if somebody urgent waits for whom none is on its way; who waits may have become so."""
+        if self._spare and self._is_wanted:
+            self._take_back(next(iter(self._spare)))
 
     def add_spare(self, slot: Slot) -> None:
-        """``slot`` can be taken back, at once if somebody waits for whom none is on its way."""
-        if self._free.statistics().tasks_waiting > self._leaving:
-            self._take_back(slot)
-        else:
-            self._spare[slot] = None
+        """``slot`` can be taken back, at once if it is wanted."""
+        self._spare[slot] = None
+        self.serve_urgent()
 
     def remove_spare(self, slot: Slot) -> None:
         """``slot`` is needed again by its holder, or gone."""
         self._spare.pop(slot, None)
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        self._waiting[waiter] = None
+        self.serve_urgent()
+        try:
+            await waiter.granted.wait()
+        except trio.Cancelled:
+            if waiter.granted.is_set():
+                self._pass_on()
+            else:
+                del self._waiting[waiter]
+            raise
+
+    def _pass_on(self) -> None:
+        """A slot has become free."""
+        urgent_first = sorted(self._waiting, key=lambda waiter: not waiter.is_urgent())
+        if not urgent_first:
+            self._free += 1
+            return
+        del self._waiting[urgent_first[0]]
+        urgent_first[0].granted.set()
+
+    @property
+    def _is_wanted(self) -> bool:
+        return sum(waiter.is_urgent() for waiter in self._waiting) > self._leaving
 
     def _take_back(self, slot: Slot) -> None:
         self.remove_spare(slot)

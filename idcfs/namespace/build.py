@@ -1,19 +1,21 @@
 """How a catalog is made: from a table with idc-index's columns, by escaping, sorting and marking where runs end.
 
-For the packaged index that means a million rows and 0.5 GB for some seconds, so it runs as a process of its own
-(``python -m idcfs.namespace.build``), started by ``index.py``: the mount's memory never sees it.
+A million rows take 0.5 GB for some seconds, and numpy and pyarrow.compute 65 MB for as long as a process lives. So it
+runs as one of its own (``python -m idcfs.namespace.build``), started by ``index.py``: the mount's memory never sees it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from importlib.abc import MetaPathFinder
+from itertools import islice, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from .catalog import FORMAT, SCHEMA, UNKNOWN, Catalog, SeriesRecord, is_whole
+from .catalog import SCHEMA, UNKNOWN, Catalog, SeriesRecord, is_whole, locked, metadata
 from .names import PLAIN, escape, is_shortened
 
 PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -31,6 +33,8 @@ _OPTIONAL = ("crdc_series_uuid", "TransferSyntaxUID", "series_revised_idc_versio
 _BYTES_PER_MB = 1_000_000
 """``series_size_MB`` has six decimals, so this times it, rounded, is the exact byte sum (v25: all rows)."""
 _MOST_INSTANCES = 2**31 - 1  # SCHEMA gives them 32 bits
+_RECORDS_AT_ONCE = 10_000
+"""Records that are objects at once: as such they take five times the memory."""
 _MOST_BYTES = 10**15  # 1 PB in one series: ten times the whole of IDC v25
 
 
@@ -42,36 +46,93 @@ def build_from_parquet(source: Path, target: Path, releases: dict[int, int]) -> 
     :param releases: time of each IDC release, in seconds since the epoch.
     :raises UsageError: if ``source`` is not a parquet file with idc-index's columns.
     """
-    with target.with_name("catalog.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_whole(target):
-            return
-        table = catalog_table(read_index(source), releases)
-        temporary = target.with_name(f"{target.name}.tmp")  # a killed builder's is overwritten: the lock is ours
-        try:
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table, max_chunksize=max(1, table.num_rows))
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with locked(target.parent):
+        if not is_whole(target):
+            _write(catalog_table(read_index(source), releases), target)
+
+
+def build_from_records(lines: Iterable[bytes], target: Path) -> None:
+    """Write the catalog of the list in ``lines`` to ``target``: whole or not at all, in place of what is there.
+
+    :raises UsageError: if the list is not whole.
+    """
+    table = table_of_records(*read_records(lines))
+    with locked(target.parent):  # not sooner: whoever sends the lines may be stopped for as long as it likes
+        _write(table, target)
+
+
+class _Record(NamedTuple):
+    """A series as ``index.py`` sends it."""
+
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    instance_count: int | None
+
+
+def read_records(lines: Iterable[bytes]) -> tuple[str, Iterator[_Record]]:
+    """The collection's name and its series, from lines of JSON: ``[name, how many]``, then lists of ``_Record``.
+
+    :raises UsageError: at the end, if it comes early: who sent them was killed, and a part must not pass for the whole.
+    """
+    # As index.py writes them: in UTF-8 but for lone surrogates, which no escape keeps apart from a pair.
+    values = (json.loads(line.decode("utf-8", "surrogatepass")) for line in lines)
+    try:
+        collection, count = next(values, ("", None))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"the list of series is damaged: {error}") from error
+    return collection, _counted(values, count)
+
+
+def _counted(values: Iterator[Any], count: int | None) -> Iterator[_Record]:
+    found = 0
+    try:
+        for records in values:
+            yield from starmap(_Record, records)
+            found += len(records)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"the list of series is damaged after {found}: {error}") from error
+    if found != count:
+        raise UsageError(f"the list of series ended early, after {found}")
+
+
+def _write(table: pa.Table, target: Path) -> None:
+    temporary = target.with_name(f"{target.name}.tmp")  # a killed builder's is overwritten: the lock is ours
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=max(1, table.num_rows))
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def catalog_of_records(collection: str, records: Iterable[SeriesRecord]) -> Catalog:
     """A catalog in memory over what a DICOMweb server lists, under one collection."""
-    found = list(records)
-    counts = [record.instance_count for record in found]
-    table = pa.table(
+    return Catalog(table_of_records(collection, records))
+
+
+def table_of_records(collection: str, records: Iterable[SeriesRecord]) -> pa.Table:
+    """The table of ``SCHEMA`` over what a DICOMweb server lists, under one collection."""
+    left = iter(records)
+    parts = [_index_of(collection, [])]  # so that there is one
+    while some := list(islice(left, _RECORDS_AT_ONCE)):
+        parts.append(_index_of(collection, some))
+    return catalog_table(_complete(pa.concat_tables(parts)), {})
+
+
+def _index_of(collection: str, records: list[SeriesRecord]) -> pa.Table:
+    counts = [record.instance_count for record in records]
+    return pa.table(
         {
-            "collection_id": _texts([collection] * len(found)),
-            "PatientID": _texts([record.patient_id for record in found]),
-            "StudyInstanceUID": _texts([record.study_uid for record in found]),
-            "SeriesInstanceUID": _texts([record.series_uid for record in found]),
+            "collection_id": _texts([collection] * len(records)),
+            "PatientID": _texts([record.patient_id for record in records]),
+            "StudyInstanceUID": _texts([record.study_uid for record in records]),
+            "SeriesInstanceUID": _texts([record.series_uid for record in records]),
             "instanceCount": pa.array(
                 [count if count is not None and 0 <= count <= _MOST_INSTANCES else None for count in counts], pa.int64()
             ),
         }
     )
-    return Catalog(catalog_table(_complete(table), {}))
 
 
 def _texts(values: list[str]) -> pa.Array:
@@ -150,7 +211,8 @@ def catalog_table(index: pa.Table, releases: dict[int, int]) -> pa.Table:
     columns["content"] = pc.cast(index.column("crdc_series_uuid"), pa.binary())
     columns["transfer_syntaxes"] = pc.cast(index.column("TransferSyntaxUID"), pa.binary())
     arrays = [_as(columns[field.name], field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(_metadata(columns, releases, values)))
+    totals = _total(columns["bytes"]), _total(columns["instances"])
+    return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata(*totals, releases, values)))
 
 
 def _escaped(column: Any, name_of: Callable[[str], bytes], values: dict[str, str]) -> pa.Array:
@@ -217,16 +279,6 @@ def _as(column: Any, kind: pa.DataType) -> pa.Array:
     return array.dictionary_encode() if pa.types.is_dictionary(kind) else array  # itself, if it is one already
 
 
-def _metadata(columns: dict[str, Any], releases: dict[int, int], values: dict[str, str]) -> dict[str, str]:
-    return {
-        "format": str(FORMAT),
-        "total_bytes": str(_total(columns["bytes"])),
-        "total_instances": str(_total(columns["instances"])),
-        "releases": json.dumps(releases),
-        "values": json.dumps(values),
-    }
-
-
 def _total(column: Any) -> int:
     return int(pc.sum(pc.if_else(pc.equal(column, UNKNOWN), 0, column)).as_py() or 0)
 
@@ -259,20 +311,41 @@ def _epoch(date: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """``build TARGET [SOURCE]``: without SOURCE, the packaged index."""
+    """``build TARGET [SOURCE]``: without SOURCE, the packaged index; ``-`` is a list on stdin, see ``read_records``.
+
+    Exit codes: 2 the source cannot be used, EX_CANTCREAT the target cannot be written.
+    """
     try:
-        target = Path(arguments[0])
-        if len(arguments) > 1:
-            source = Path(arguments[1])
-            releases = _known_releases() | {0: int(source.stat().st_mtime)}
-        else:
-            source, releases = packaged_index()
-        build_from_parquet(source, target, releases)
+        _build(*arguments)
     except (UsageError, OSError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UsageError) else os.EX_CANTCREAT
     return 0
 
 
+def _build(target: str, source: str = "") -> None:
+    if source == "-":
+        build_from_records(sys.stdin.buffer, Path(target))
+        return
+    if source:
+        parquet, releases = Path(source), _known_releases() | {0: int(Path(source).stat().st_mtime)}
+    else:
+        parquet, releases = packaged_index()
+    build_from_parquet(parquet, Path(target), releases)
+
+
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow loads pandas, where it is installed, to see whether a list is one of its series: half a builder's time.
+
+    None in ``sys.modules`` does not help: this time pyarrow takes it for the module.
+    """
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Not ours, or not to be found at all."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("a catalog is built without pandas", name=fullname)
+
+
 if __name__ == "__main__":
+    sys.meta_path.insert(0, _WithoutPandas())
     sys.exit(main(sys.argv[1:]))

@@ -1,29 +1,47 @@
 """Which index a mount shows, and where its catalog is kept: built when first asked for, once per index version.
 
-This module imports nothing heavy: with the catalog built, a mount only looks up a file name here.
+What a DICOMweb server lists may be the index too. Each mount asks it anew, but its last answer is kept for when it
+cannot be asked.
+
+This module imports nothing heavy, and no mount ever does: whatever is built is built in a process of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..errors import Damaged, UsageError
-from ..settings import PACKAGED
-from .catalog import FORMAT, Catalog, SeriesRecord
+import trio
+
+from ..errors import Damaged, DeadlinePassed, IdcfsError, QuotaSpent, Unreachable, UsageError
+from ..settings import PACKAGED, ArchiveSettings
+from .catalog import FORMAT, Catalog, SeriesRecord, locked, unsearched_table
 
 _KEEP_SECONDS = 30 * 86_400
 """Catalogs that no mount opened for this long are removed when another is built."""
 
+_SEARCHED = "searched"
+"""Where in the cache directory the lists of archives are."""
+_SCRATCH = (None, "/dev/shm")
+"""Where a catalog that cannot be kept is built: the usual temporary directory, and memory where that is full too."""
+_RECORDS_PER_LINE = 1_000
+"""What is sent to a builder at once: more than twice as fast as one by one, and holds up others for 1 ms."""
+
 log = logging.getLogger(__name__)
+
+Search = Callable[[], Awaitable[Sequence[SeriesRecord]]]
+"""Every series of a server."""
 
 
 def open_catalog(index: str, cache_dir: Path) -> Catalog:
@@ -51,16 +69,132 @@ def searched_catalog(archive: str, records: Iterable[SeriesRecord]) -> Catalog:
     return catalog_of_records(archive, records)
 
 
+async def search_catalog(
+    search: Search, archive: ArchiveSettings, cache_dir: Path, *, offline: bool = False
+) -> Catalog:
+    """The catalog of what ``archive`` lists; of what it listed last, while it cannot be asked.
+
+    :param offline: nobody expects the archive to be asked, so that it cannot be is no reason to warn.
+    :raises IdcfsError: what ``search`` raised, if no list is kept or the archive did answer.
+    """
+    path = searched_path(archive, cache_dir)
+    try:
+        records = await search()
+    except (Unreachable, DeadlinePassed, QuotaSpent) as error:
+        kept = await trio.to_thread.run_sync(_kept_catalog, path)
+        if kept is None:
+            raise
+        catalog, age = kept
+        loudness, why = (logging.INFO, "offline") if offline else (logging.WARNING, error)
+        log.log(loudness, "%s: shown is what it listed %s ago (%s)", archive.name, _duration(age), why)
+        return catalog
+    # In a thread: sending a million series to the builder must not hold up everything else. Unmounting does not wait
+    # for it: what is built appears whole or not at all.
+    return await trio.to_thread.run_sync(_keep_catalog, archive.name, records, path, abandon_on_cancel=True)
+
+
+def searched_path(archive: ArchiveSettings, cache_dir: Path) -> Path:
+    """Where the catalog of what ``archive`` lists is kept; the name is that of its one collection, so it counts too."""
+    identity = hashlib.blake2b(f"{archive.name}\0{archive.base_url}".encode(), digest_size=10).hexdigest()
+    return cache_dir / _SEARCHED / f"catalog-{FORMAT}-{identity}.arrow"
+
+
+def clear_searched(cache_dir: Path) -> int:
+    """Remove what archives listed last, also while mounts show it; returns how many bytes that was.
+
+    A mount that shows it keeps what it has mapped. One that builds is waited for, since two must not write one file.
+
+    :raises IdcfsError: if it cannot be removed.
+    """
+    directory = cache_dir / _SEARCHED
+    freed = 0
+    try:
+        with locked(directory):
+            for path in directory.glob("catalog-*"):
+                freed += path.stat().st_size
+                path.unlink()
+    except FileNotFoundError:
+        return freed
+    except OSError as error:
+        raise IdcfsError(f"{directory} cannot be cleared: {error.strerror}") from None
+    return freed
+
+
+def _keep_catalog(archive: str, records: Sequence[SeriesRecord], path: Path) -> Catalog:
+    """The catalog of ``records``, kept at ``path`` if that can be written.
+
+    :raises IdcfsError: if it cannot be built.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return _built_of_records(archive, records, path)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): what %s lists is not kept", path, error.strerror or error, archive)
+    return _unkept_catalog(archive, records)
+
+
+def _unkept_catalog(archive: str, records: Sequence[SeriesRecord]) -> Catalog:
+    """The catalog of ``records``, mapped from a file that is removed already: the mapping is all that holds it."""
+    reasons = []
+    for place in _SCRATCH:
+        try:
+            with tempfile.TemporaryDirectory(prefix="idcfs-", dir=place, ignore_cleanup_errors=True) as directory:
+                return _built_of_records(archive, records, Path(directory) / "catalog.arrow")
+        except OSError as error:
+            reasons.append(str(error))
+    raise IdcfsError(f"what {archive} lists cannot be written anywhere ({'; '.join(reasons)})")
+
+
+def _built_of_records(archive: str, records: Sequence[SeriesRecord], path: Path) -> Catalog:
+    """The catalog of ``records``, built at ``path``.
+
+    :raises OSError: if ``path`` cannot be written.
+    :raises IdcfsError: if building failed.
+    """
+    code, reason = _run_builder(str(path), "-", lines=_lines(archive, records))
+    if code == os.EX_CANTCREAT:
+        raise OSError(reason)
+    if code != 0:
+        raise IdcfsError(f"what {archive} lists cannot be sorted: {reason}")
+    return Catalog.open(path)
+
+
+def _lines(archive: str, records: Sequence[SeriesRecord]) -> Iterator[bytes]:
+    """``records`` as ``build.read_records`` wants them; bit by bit, so that no second copy of them comes to be."""
+    yield _line((archive, len(records)))
+    for start in range(0, len(records), _RECORDS_PER_LINE):
+        some = records[start : start + _RECORDS_PER_LINE]
+        yield _line([(one.patient_id, one.study_uid, one.series_uid, one.instance_count) for one in some])
+
+
+def _line(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"{text}\n".encode("utf-8", "surrogatepass")  # a server's JSON may hold lone surrogates
+
+
+def _kept_catalog(path: Path) -> tuple[Catalog, float] | None:
+    """The catalog kept at ``path`` and its age in seconds; None where there is none, or none with a series."""
+    try:
+        catalog = Catalog.open(path)
+        age_seconds = time.time() - path.stat().st_mtime
+    except (Damaged, OSError) as error:
+        if os.path.exists(path):
+            log.warning("%s: not used", error)
+        return None
+    return (catalog, age_seconds) if catalog.rows else None
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {unit}{'s' if number > 1 else ''}"
+    return "less than a minute"
+
+
 def unsearched_catalog(archive: str) -> Catalog:
     """What is known of a server before it is asked: that it is one collection."""
-    return searched_catalog(archive, [_Unknown()])
-
-
-class _Unknown:
-    """Stands for series that nobody has looked for yet."""
-
-    patient_id = study_uid = series_uid = ""
-    instance_count = 0
+    return Catalog(unsearched_table(archive))
 
 
 def catalog_path(index: str, cache_dir: Path) -> Path:
@@ -87,17 +221,35 @@ def catalog_path(index: str, cache_dir: Path) -> Path:
 
 
 def _build(index: str, path: Path) -> None:
-    """Build in a process of its own, so that this one stays small."""
     log.info("building the catalog %s (once per index version)", path)
     _remove_unused(path.parent)
-    command = [sys.executable, "-m", "idcfs.namespace.build", str(path)]
-    if index != PACKAGED:
-        command.append(str(Path(index).resolve()))
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        log.debug("building failed:\n%s", done.stderr)
-        raise UsageError(reason[-1])
+    source = [] if index == PACKAGED else [str(Path(index).resolve())]
+    code, reason = _run_builder(str(path), *source)
+    if code != 0:
+        raise UsageError(reason)
+
+
+def _run_builder(*arguments: str, lines: Iterable[bytes] = ()) -> tuple[int, str]:
+    """Build in a process of its own, so that this one stays small; returns its exit code and, in one line, why.
+
+    :raises IdcfsError: if there can be no such process.
+    """
+    command = [sys.executable, "-m", "idcfs.namespace.build", *arguments]
+    try:
+        builder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise IdcfsError(f"{sys.executable} cannot be started: {error.strerror}") from None
+    with builder:
+        assert builder.stdin is not None
+        assert builder.stderr is not None
+        with suppress(BrokenPipeError), builder.stdin:  # it ended early, and says why
+            builder.stdin.writelines(lines)
+        errors = builder.stderr.read().decode(errors="replace").strip()
+    if builder.returncode != 0:
+        log.debug("building failed:\n%s", errors)
+    if builder.returncode < 0:
+        return builder.returncode, f"the process that does it was ended: {signal.strsignal(-builder.returncode)}"
+    return builder.returncode, errors.splitlines()[-1] if errors else f"exit code {builder.returncode}"
 
 
 def _remove_unused(directory: Path) -> None:

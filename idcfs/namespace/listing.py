@@ -1,5 +1,8 @@
 """The instances of one series: asked for once, sorted by name, kept while the mount lives or memory allows.
 
+What the archive lists is kept on disk too (``store.py``) and used from there without a request if it is as many as the
+index says, since content never changes; else only while the archive cannot be asked.
+
 A listing also owns what is known of its instances' sizes. Exact are the size of a one-instance series (the index's sum
 is that of the file) and of every instance that was ever opened. For the others the index gives only a sum; each shows
 an equal share of what is unaccounted for, rounded up: too big beats too small for nearly every tool, and 0 is worst of
@@ -10,19 +13,19 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, insort
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
 
 import trio
 from cachetools import LRUCache
 
-from ..errors import Damaged, Gone
+from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Unreachable
 from ..flight import SingleFlight
 from ..settings import KIB, MIB
 from .catalog import Series
 from .names import INSTANCE_SUFFIX, instance_name, unescape
 from .nodes import MAX_ORDINAL
-from .sizes import SizeStore
+from .store import SeriesStore
 
 ROUND_BYTES = 64 * KIB
 """Provisional sizes are rounded up to this."""
@@ -54,21 +57,20 @@ class Size(NamedTuple):
 class Listing:
     """The instances of one series, by ordinal in the order of their names."""
 
-    def __init__(self, series: Series, content: str, uids: Sequence[str], sizes: dict[str, int]) -> None:
+    def __init__(self, series: Series, content: str, uids: Collection[str], sizes: dict[str, int]) -> None:
         self.series = series
         self.content = content
         self.names: list[bytes] = sorted({instance_name(uid) for uid in uids})
         self.size_is_indexed = series.total_bytes is not None and len(self.names) == series.instances == 1
         """Of a one-instance series the index's sum is the file's size."""
-        self._exact: dict[int, int] = {}
-        self._exact_order: list[int] = []
-        self._accounted = 0
+        known = ((self.find(instance_name(uid)), size) for uid, size in sizes.items())
+        self._exact = {ordinal: size for ordinal, size in known if ordinal is not None}
         if self.size_is_indexed and series.total_bytes is not None:
-            self.learn(0, series.total_bytes)
-        for uid, size in sizes.items():
-            ordinal = self.find(instance_name(uid))
-            if ordinal is not None and ordinal not in self._exact:
-                self.learn(ordinal, size)
+            self._exact[0] = series.total_bytes
+        self._exact_order = sorted(self._exact)
+        self._accounted = sum(self._exact.values())
+        self._fresh: set[int] = set()
+        """Ordinals of exact sizes that were learnt since and not yet announced."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,11 +96,25 @@ class Listing:
         return self._exact.get(ordinal)
 
     def learn(self, ordinal: int, size: int) -> None:
-        """Take ``size`` for exact from now on."""
+        """Take ``size`` for exact from now on; news to be announced, unless it was known."""
+        if self._exact.get(ordinal) == size:
+            return
         if ordinal not in self._exact:
             insort(self._exact_order, ordinal)
         self._accounted += size - self._exact.get(ordinal, 0)
         self._exact[ordinal] = size
+        self._fresh.add(ordinal)
+
+    def announce(self, ordinal: int) -> bool:
+        """Whether an instance's exact size is news, to be told once: the kernel may hold a provisional one."""
+        if ordinal not in self._fresh:
+            return False
+        self._fresh.remove(ordinal)
+        return True
+
+    def announce_again(self) -> None:
+        """Take every exact size for news: an earlier listing of the series may have given provisional ones."""
+        self._fresh.update(self._exact)
 
     def forget(self, ordinal: int) -> None:
         """Take the instance's size for unknown again."""
@@ -128,11 +144,18 @@ def _blocks(size: int) -> int:
 class Listings:
     """Every series' listing, fetched once each."""
 
-    def __init__(self, lister: Lister, sizes: SizeStore, nursery: trio.Nursery, archive: str) -> None:
-        """``archive`` names the content of series that the index gives no content UUID for."""
+    def __init__(
+        self, lister: Lister, store: SeriesStore, nursery: trio.Nursery, archive: str, *, offline: bool = False
+    ) -> None:
+        """
+        :param archive: names the content of series that the index gives no content UUID for.
+        :param offline: nobody expects the archive to be asked, so that it cannot be is no reason to warn.
+        """
         self._lister = lister
-        self._sizes = sizes
+        self._store = store
         self._archive = archive
+        self._offline = offline
+        self._told: set[int] = set()  # rows whose kept list was used because the archive was away
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
         self._kept: LRUCache[int, Listing] = LRUCache(MAX_KEPT, getsizeof=lambda one: min(len(one) + 1, MAX_KEPT))
         self._seen: dict[int, int] = {}  # row → fingerprint, of every listing ever made: some 100 bytes each
@@ -151,8 +174,10 @@ class Listings:
 
     def remember_size(self, listing: Listing, ordinal: int, size: int) -> None:
         """Take ``size`` for exact, now and in mounts to come."""
+        if listing.exact_size(ordinal) == size:
+            return
         listing.learn(ordinal, size)
-        self._sizes.remember(listing.content, listing.instance_uid(ordinal), size)
+        self._store.remember_size(listing.content, listing.instance_uid(ordinal), size)
 
     def forget_size(self, listing: Listing, ordinal: int) -> None:
         """Doubt a size: the next open asks the archive.
@@ -162,22 +187,50 @@ class Listings:
         if listing.size_is_indexed and listing.series.content:
             return
         listing.forget(ordinal)
-        self._sizes.forget(listing.content, listing.instance_uid(ordinal))
+        self._store.forget_size(listing.content, listing.instance_uid(ordinal))
 
     async def _fetch(self, row: int, series: Series) -> Listing:
-        uids = await self._lister(series.study_uid, series.series_uid, series.instances)
         where = f"series {series.series_uid} of study {series.study_uid}"
-        if not uids and series.instances:
-            raise Gone(f"{where}: the index lists {series.instances} instances, the archive has none of them")
         content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
-        listing = Listing(series, content, uids, await self._sizes.load(content))
-        if series.instances is not None and len(listing) != series.instances:
-            log.warning("%s: the index lists %d instances, the archive %d", where, series.instances, len(listing))
-        if len(listing) > MAX_ORDINAL:
-            raise Damaged(f"{where}: {len(listing)} instances are more than inode numbers have room for")
+        kept = await self._store.load(content)
+        uids = kept.uids
+        if uids is None or len(uids) != series.instances:
+            uids = await self._ask(row, series, content, uids, where)
+        if len(uids) > MAX_ORDINAL:
+            raise Damaged(f"{where}: {len(uids)} instances are more than inode numbers have room for")
+        # In a thread: 91,980 names take 0.4 s, which must not hold up everything else.
+        listing = await trio.to_thread.run_sync(Listing, series, content, uids, kept.sizes)
+        if row in self._seen:
+            listing.announce_again()
         self._check_same(row, listing, where)
         self._kept[row] = listing
         return listing
+
+    async def _ask(
+        self, row: int, series: Series, content: str, kept: tuple[str, ...] | None, where: str
+    ) -> tuple[str, ...]:
+        """The archive's list, each instance once; while it cannot be asked, the one it gave last."""
+        try:
+            uids = tuple(dict.fromkeys(await self._lister(series.study_uid, series.series_uid, series.instances)))
+        except (Unreachable, DeadlinePassed, QuotaSpent) as error:
+            if kept is None or (series.instances and not kept):
+                raise
+            self._tell_away(row, f"{where}: shown are the {len(kept)} instances listed earlier", error)
+            return kept
+        if not uids and series.instances:
+            raise Gone(f"{where}: the index lists {series.instances} instances, the archive has none of them")
+        if series.instances is not None and len(uids) != series.instances:
+            log.warning("%s: the index lists %d instances, the archive %d", where, series.instances, len(uids))
+        if kept is None or set(kept) != set(uids):
+            self._store.remember_list(content, uids)
+        return uids
+
+    def _tell_away(self, row: int, message: str, error: IdcfsError) -> None:
+        """Once per series: that it is shown as it was, since the archive is away."""
+        if row not in self._told:
+            loudness, why = (logging.INFO, "offline") if self._offline else (logging.WARNING, error)
+            log.log(loudness, "%s (%s)", message, why)
+        self._told.add(row)
 
     def _check_same(self, row: int, listing: Listing, where: str) -> None:
         """An inode number holds an ordinal: after a change it would name another instance, so a change is an error."""

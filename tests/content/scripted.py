@@ -9,20 +9,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, Self
 
 import trio
 import trio.testing
 
 from idcfs.content.blocks import MemoryTier
+from idcfs.content.disk import DiskTier
 from idcfs.content.instance import Instance
 from idcfs.content.reader import Reader
-from idcfs.settings import KIB, MIB, ContentSettings
+from idcfs.content.tiers import Tiers
+from idcfs.settings import GIB, KIB, MIB, ContentSettings
 from idcfs.stats import Stats
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 JPEG = "1.2.840.10008.1.2.4.50"
 TIMEOUT = 60.0
+LINGER = 0.1
 
 SHORT_LENGTH = "<HH2sH"
 LONG_LENGTH = "<HH2sHI"
@@ -92,6 +96,8 @@ class Script:
     breaks_at: int | None = None
     break_error: Exception | None = None
     stalls_at: int | None = None
+    ranges: bool = False
+    """Whether it can start, and stop, anywhere."""
 
 
 def sound(data: Bytes, **how: object) -> Script:
@@ -102,12 +108,14 @@ def sound(data: Bytes, **how: object) -> Script:
 class ScriptedBody:
     """Sends what its script says."""
 
-    def __init__(self, source: ScriptedSource, uid: str, script: Script) -> None:
+    def __init__(self, source: ScriptedSource, uid: str, script: Script, start: int, stop: int | None) -> None:
+        self.start = start
         self.size = script.announced
         self._source = source
         self._uid = uid
         self._script = script
-        self._position = 0
+        self._position = start
+        self._stop = stop
         self._sizes = list(script.chunks)
 
     def __aiter__(self) -> Self:
@@ -122,7 +130,7 @@ class ScriptedBody:
             assert script.break_error is not None
             raise script.break_error
         size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
-        stops = [stop for stop in (script.breaks_at, script.stalls_at) if stop is not None]
+        stops = [stop for stop in (script.breaks_at, script.stalls_at, self._stop) if stop is not None]
         chunk = script.data[self._position : min([self._position + size, *stops])]
         if not chunk:
             raise StopAsyncIteration
@@ -139,14 +147,16 @@ class ScriptedSource:
     fetches: Counter[str] = field(default_factory=Counter)
     delivered: Counter[str] = field(default_factory=Counter)
     """Bytes of bodies, over all fetches."""
+    asked: list[tuple[int, int | None]] = field(default_factory=list)
+    """(start, stop) of every fetch."""
     open_bodies: int = 0
     most_open_bodies: int = 0
 
     @asynccontextmanager
-    async def fetch(self, instance: Instance, start: int = 0) -> AsyncIterator[ScriptedBody]:
+    async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[ScriptedBody]:
         """Open the bytes of ``instance`` as its script says."""
-        assert start == 0
         uid = instance.instance_uid
+        self.asked.append((start, stop))
         self.fetches[uid] += 1
         script = self.scripts[uid]
         if isinstance(script, list):
@@ -157,7 +167,9 @@ class ScriptedSource:
             await trio.sleep(script.open_seconds)
             if script.refusal is not None:
                 raise script.refusal
-            yield ScriptedBody(self, uid, script)
+            if not script.ranges:
+                start, stop = 0, None
+            yield ScriptedBody(self, uid, script, start, stop)
             await trio.sleep(script.close_seconds)
         finally:
             self.open_bodies -= 1
@@ -170,6 +182,7 @@ class Setup:
     reader: Reader
     source: ScriptedSource
     memory: MemoryTier
+    tiers: Tiers
     stats: Stats
     nursery: trio.Nursery
 
@@ -190,26 +203,40 @@ class Setup:
         assert not self.reader._running
         assert not self.reader._opened
         assert self.source.open_bodies == 0
-        assert self.reader._slots._free.value == self.reader._settings.max_downloads
+        assert self.reader._slots._free == self.reader._settings.max_downloads
         assert not self.reader._slots._spare
         assert self.reader._slots._leaving == 0
 
 
 @asynccontextmanager
 async def reading(
-    scripts: dict[str, Script | list[Script]] | Script | list[Script], memory_bytes: int = 64 * MIB, **settings: float
+    scripts: dict[str, Script | list[Script]] | Script | list[Script],
+    memory_bytes: int = 64 * MIB,
+    directory: Path | None = None,
+    disk_bytes: int = 1 * GIB,
+    **settings: float,
 ) -> AsyncIterator[Setup]:
-    """A reader of ``scripts``, or of instance 1.2.3 alone; in the end nothing may be left of it."""
+    """A reader of ``scripts``, or of instance 1.2.3 alone; in the end nothing may be left of it.
+
+    :param directory: of the disk tier; without, there is none.
+    """
     if not isinstance(scripts, dict):
         scripts = {"1.2.3": scripts}
-    chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8} | settings
+    chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8, "linger_seconds": LINGER} | settings
     source, memory, stats = ScriptedSource(scripts), MemoryTier(memory_bytes), Stats()
+    disk = DiskTier(directory or Path("/nowhere"), disk_bytes if directory else 0, stats, elsewhere=memory.get)
+    tiers = Tiers(memory, disk, stats)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(disk.run)
         content = ContentSettings(memory_cache_bytes=memory_bytes, **chosen)  # type: ignore[arg-type]
-        setup = Setup(Reader(source, memory, content, nursery, stats), source, memory, stats, nursery)
+        reader = Reader(source, tiers, content, nursery, stats)
+        setup = Setup(reader, source, memory, tiers, stats, nursery)
         yield setup
         await trio.testing.wait_all_tasks_blocked()
+        if setup.reader._running:
+            await trio.sleep(2 * LINGER)
         if setup.reader._running:
             await trio.sleep(2 * TIMEOUT)
         setup.assert_nothing_is_left()
         nursery.cancel_scope.cancel()
+    disk.close()

@@ -40,6 +40,17 @@ class Row:
 
 ROW = Row()
 
+
+@dataclass(frozen=True)
+class Record:
+    """A series as a search returns it."""
+
+    patient_id: str = "P1"
+    study_uid: str = "1.2"
+    series_uid: str = "1.2.3"
+    instance_count: int | None = 2
+
+
 INDEX = pa.schema(
     [
         ("collection_id", pa.string()),
@@ -94,6 +105,20 @@ def paths(catalog: Catalog) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
             for study, third, _ in catalog.children(Level.PATIENT, second, 0):
                 for series, _, _ in catalog.children(Level.STUDY, third, 0):
                     yield collection, patient_name, study, series
+
+
+def everything(catalog: Catalog) -> list[tuple[object, ...]]:
+    """All that a catalog says."""
+    levels = (Level.COLLECTION, Level.PATIENT, Level.STUDY, Level.SERIES)
+    rows = [
+        (
+            catalog.series(row),
+            *((catalog.value(level, row), catalog.name(level, row), catalog.end(level, row)) for level in levels),
+            *(catalog.revised_time(level, row) for level in levels),
+        )
+        for row in range(catalog.rows)
+    ]
+    return [*rows, (catalog.total_bytes, catalog.total_instances, catalog.revised_time(Level.ROOT, 0))]
 
 
 def assert_legal(name: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from idcfs.namespace.nodes import Level
 from tests.namespace.making import (
     INDEX,
     ROW,
+    Record,
     Row,
     catalog_of,
     children,
@@ -216,14 +217,6 @@ def test_an_empty_catalog_is_an_empty_directory() -> None:
 
 
 # --- what a server lists ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Record:
-    patient_id: str = "P1"
-    study_uid: str = "1.2"
-    series_uid: str = "1.2.3"
-    instance_count: int | None = 2
 
 
 def test_what_a_server_lists_is_one_collection_of_unknown_sizes() -> None:

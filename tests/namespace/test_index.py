@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 
 from idcfs.errors import Damaged, UsageError
 from idcfs.namespace import build, index
-from idcfs.namespace.catalog import SCHEMA, Catalog
+from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import open_catalog
 from idcfs.namespace.names import escape
 from idcfs.namespace.nodes import Level
+from tests.namespace.damaging import DAMAGES, garbage
 from tests.namespace.making import INDEX, ROW, children, patient, table_of, write_rows
 
 DAY = 86_400
@@ -132,72 +133,9 @@ def test_a_build_that_fails_leaves_no_half_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    assert build.main([str(cache / "catalog-x.arrow"), str(source)]) == 2
+    assert build.main([str(cache / "catalog-x.arrow"), str(source)]) == os.EX_CANTCREAT
     assert "No space left" in capsys.readouterr().err
     assert catalogs(cache) == []
-
-
-def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 10)
-
-
-def halve(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 40)
-
-
-def zeros(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def longer(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"more")
-
-
-def another_format(path: Path) -> None:
-    rewrite(path, {b"format": b"0"})
-
-
-def no_format(path: Path) -> None:
-    rewrite(path, None)
-
-
-def other_columns(path: Path) -> None:
-    rewrite(path, columns=SCHEMA.names[:-1])
-
-
-def other_types(path: Path) -> None:
-    rewrite(path, types={"bytes": pa.int32(), "series": pa.large_binary()})
-
-
-def rewrite(
-    path: Path,
-    metadata: dict[bytes, bytes] | None = None,
-    columns: list[str] | None = None,
-    types: dict[str, Any] | None = None,
-) -> None:
-    with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_file(pa.py_buffer(file.read())).read_all()
-    before = table.schema.metadata
-    table = table.select(columns or table.schema.names)
-    for name, kind in (types or {}).items():
-        table = table.set_column(table.schema.names.index(name), name, table.column(name).cast(kind))
-    if columns is None and types is None:
-        before = None if metadata is None else before | metadata
-    table = table.replace_schema_metadata(before)
-    path.unlink()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-DAMAGES = [cut, halve, empty, garbage, zeros, longer, another_format, no_format, other_columns, other_types]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: str(damage.__name__))
@@ -258,7 +196,7 @@ def test_only_catalogs_that_nobody_used_for_long_are_removed(source: Path, cache
 
     fresh = aged("catalog-1-fresh.arrow", 29)
     old, torn = aged("catalog-0-old.arrow", 31), aged("catalog-0-torn.arrow.tmp", 31)
-    others = [aged("catalog.lock", 99), aged("sizes.sqlite", 99), aged("other-file", 99)]
+    others = [aged("catalog.lock", 99), aged("series.sqlite", 99), aged("other-file", 99)]
     (cache / "catalog-directory").mkdir()
     os.utime(cache / "catalog-directory", (0, 0))
     open_catalog(str(source), cache)
@@ -455,7 +393,7 @@ def test_a_cache_directory_that_cannot_be_written_is_named(
         open_catalog(str(source), Path("/proc"))  # where root cannot write either
     assert "\n" not in str(caught.value)
     for directory in (tmp_path / "missing", source):
-        assert build.main([str(directory / "catalog-x.arrow"), str(source)]) == 2
+        assert build.main([str(directory / "catalog-x.arrow"), str(source)]) == os.EX_CANTCREAT
         assert f"{directory}/catalog.lock" in capsys.readouterr().err
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idcfs.errors import Damaged, Gone, Unreachable
+from idcfs.errors import AccessDenied, Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Refused, Unreachable
 from idcfs.namespace import listing
 from idcfs.namespace.catalog import Series
 from idcfs.namespace.listing import ROUND_BYTES, UNKNOWN_BYTES, Listing, Listings
 from idcfs.namespace.names import instance_name
-from idcfs.namespace.sizes import SizeStore
+from idcfs.namespace.store import SeriesStore
 from tests.namespace.making import any_text, assert_legal, hostile, patient
 
 GIB = 2**30
@@ -27,6 +28,10 @@ GIB = 2**30
 
 def series(instances: int | None = 3, total_bytes: int | None = 900_000, content: str = "uuid") -> Series:
     return Series("1.2", "1.2.3", instances, total_bytes, content, frozenset())
+
+
+def numbered(row: int, instances: int | None = 3) -> Series:
+    return series(instances, content=f"uuid-{row}")
 
 
 def uids(count: int) -> list[str]:
@@ -157,13 +162,15 @@ class Archive:
 
 
 @asynccontextmanager
-async def listings_of(archive: Archive, tmp_path: Path, *, held: bool = False) -> AsyncIterator[Listings]:
+async def listings_of(
+    archive: Archive, tmp_path: Path, *, held: bool = False, offline: bool = False
+) -> AsyncIterator[Listings]:
     if not held:
         archive.open.set()
-    store = SizeStore(tmp_path / "sizes.sqlite")
+    store = SeriesStore(tmp_path / "series.sqlite")
     try:
         async with trio.open_nursery() as nursery:
-            yield Listings(archive.list, store, nursery, "http://archive")
+            yield Listings(archive.list, store, nursery, "http://archive", offline=offline)
     finally:
         store.close()
 
@@ -219,19 +226,20 @@ async def test_the_listing_longest_unused_makes_room_and_comes_back_the_same(
     monkeypatch.setattr(listing, "MAX_KEPT", 10)  # room for two listings of three
     archive = Archive()
     async with listings_of(archive, tmp_path) as listings:
-        first = await listings.get(0, series())
-        await listings.get(1, series())
+        first = await listings.get(0, numbered(0))
+        await listings.get(1, numbered(1))
         listings.remember_size(first, 1, 300_001)
-        await listings.get(0, series())
-        await listings.get(2, series())
+        await listings.get(0, numbered(0))
+        await listings.get(2, numbered(2))
         assert [listings.kept(row) is not None for row in range(3)] == [True, False, True]
         for row in (3, 4):
-            await listings.get(row, series())
+            await listings.get(row, numbered(row))
         assert listings.kept(0) is None
-        again = await listings.get(0, series())
+        again = await listings.get(0, numbered(0))
+        assert again is not first
         assert again.names == first.names
         assert again.exact_size(1) == 300_001
-    assert archive.calls == 6
+    assert archive.calls == 5
 
 
 async def test_a_listing_larger_than_the_room_for_all_is_kept_alone(
@@ -251,14 +259,33 @@ async def test_a_series_that_changed_while_mounted_is_gone(
 ) -> None:
     monkeypatch.setattr(listing, "MAX_KEPT", 4)  # each listing drives out the one before
     archive = Archive()
+    one, other = (
+        numbered(0, None),
+        numbered(1, None),
+    )  # an index that tells no number, so the archive is asked each time
     async with listings_of(archive, tmp_path) as listings:
-        await listings.get(0, series())
-        await listings.get(1, series())
+        await listings.get(0, one)
+        await listings.get(1, other)
         archive.answer = changed
         with pytest.raises(Gone, match="mount again"):
-            await listings.get(0, series())
+            await listings.get(0, one)
         archive.answer = list(reversed(uids(3)))  # another order is no change
-        assert len(await listings.get(0, series())) == 3
+        assert len(await listings.get(0, one)) == 3
+        assert archive.calls == 4
+
+
+async def test_a_series_as_large_as_the_index_says_cannot_change_while_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_KEPT", 4)
+    archive = Archive()
+    async with listings_of(archive, tmp_path) as listings:
+        first = await listings.get(0, numbered(0))
+        await listings.get(1, numbered(1))
+        archive.answer = uids(4)
+        assert listings.kept(0) is None
+        assert (await listings.get(0, numbered(0))).names == first.names
+    assert archive.calls == 2
 
 
 async def test_a_series_that_the_archive_does_not_have_is_gone(tmp_path: Path) -> None:
@@ -314,3 +341,246 @@ async def test_without_a_content_uuid_sizes_belong_to_the_archive_and_may_be_dou
         listings.forget_size(one, 1)
         listings.forget_size(one, 2)
         assert one.exact_size(1) is None
+
+
+# --- sizes that are news ---------------------------------------------------------------------------------------------
+
+
+def test_a_size_learnt_after_the_listing_was_made_is_announced_once() -> None:
+    one = listing_of(3, 900_000, {"1.2.3.0": 7})
+    assert not any(one.announce(ordinal) for ordinal in range(3))
+    one.learn(0, 7)  # known
+    one.learn(1, 8)
+    assert [one.announce(ordinal) for ordinal in range(3)] == [False, True, False]
+    one.learn(1, 8)
+    assert not one.announce(1)
+    one.learn(1, 9)
+    assert [one.announce(1), one.announce(1)] == [True, False]
+
+
+def test_a_size_forgotten_and_learnt_is_news_again() -> None:
+    one = listing_of(3, 900_000, {"1.2.3.0": 7})
+    one.forget(0)
+    one.learn(0, 7)
+    assert [one.announce(0), one.announce(0)] == [True, False]
+
+
+def test_the_size_of_a_one_instance_series_is_no_news() -> None:
+    assert not listing_of(1, 1_000, {uids(1)[0]: 7}).announce(0)
+
+
+async def test_remembering_a_size_that_is_known_changes_nothing(tmp_path: Path) -> None:
+    async with listings_of(Archive(), tmp_path) as listings:
+        one = await listings.get(0, series())
+        listings.remember_size(one, 1, 300_001)
+        assert one.announce(1)
+        listings.remember_size(one, 1, 300_001)
+        assert not one.announce(1)
+        check_sizes(one, 900_000, {1: 300_001})
+    async with listings_of(Archive(uids(1)), tmp_path) as listings:
+        only = await listings.get(1, series(1, 1_000, "only"))
+        listings.remember_size(only, 0, 1_000)
+        assert not only.announce(0)
+
+
+async def test_what_an_evicted_listing_gave_for_provisional_is_news_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_KEPT", 4)  # each listing drives out the one before
+    async with listings_of(Archive(), tmp_path) as listings:
+        first = await listings.get(0, numbered(0))
+        listings.remember_size(first, 1, 300_001)  # by prefetching, say: nobody has announced it
+        await listings.get(1, numbered(1))
+        again = await listings.get(0, numbered(0))
+        assert again is not first
+        assert [again.announce(ordinal) for ordinal in range(3)] == [False, True, False]
+    async with listings_of(Archive(), tmp_path) as listings:
+        assert not (await listings.get(0, numbered(0))).announce(1)  # another mount's kernel has heard nothing yet
+
+
+# --- lists kept on disk ----------------------------------------------------------------------------------------------
+
+AWAY = [Unreachable("no route"), DeadlinePassed("too slow"), QuotaSpent("tomorrow")]
+by_name = pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+
+
+async def visited(archive: Archive, tmp_path: Path, one: Series, *, offline: bool = False) -> Listing:
+    """The listing that a mount of its own gives."""
+    async with listings_of(archive, tmp_path, offline=offline) as listings:
+        return await listings.get(5, one)
+
+
+async def refused(archive: Archive, tmp_path: Path, one: Series, error: IdcfsError) -> None:
+    """A mount of its own gives no listing, but ``error``."""
+    async with listings_of(archive, tmp_path) as listings:
+        with pytest.raises(type(error), match=str(error)):
+            await listings.get(5, one)
+
+
+@pytest.mark.parametrize("content", ["uuid", ""])
+async def test_a_series_visited_once_is_never_asked_for_again(content: str, tmp_path: Path) -> None:
+    archive, one = Archive(list(reversed(uids(3)))), series(content=content)
+    first = await visited(archive, tmp_path, one)
+    archive.answer = Unreachable("no route")
+    for _ in range(2):
+        again = await visited(archive, tmp_path, one)
+        assert again.names == first.names == [instance_name(uid) for uid in uids(3)]
+    assert archive.calls == 1
+
+
+async def test_the_largest_series_of_all_is_never_asked_for_again(tmp_path: Path) -> None:
+    archive, one = Archive(uids(91_980)), series(91_980)
+    first = await visited(archive, tmp_path, one)
+    assert (await visited(archive, tmp_path, one)).names == first.names
+    assert len(first) == 91_980
+    assert archive.calls == 1
+
+
+async def test_a_list_belongs_to_its_content(tmp_path: Path) -> None:
+    archive = Archive()
+    await visited(archive, tmp_path, series(content="old"))
+    await visited(archive, tmp_path, series(content="new"))
+    await visited(archive, tmp_path, series(content=""))
+    assert archive.calls == 3
+
+
+@pytest.mark.parametrize("instances", [None, 2, 4])
+async def test_a_list_that_the_index_does_not_confirm_is_asked_for_by_each_mount(
+    instances: int | None, tmp_path: Path
+) -> None:
+    archive, one = Archive(), series(instances)
+    await visited(archive, tmp_path, one)
+    await visited(archive, tmp_path, one)
+    assert archive.calls == 2
+    archive.answer = uids(5)
+    assert len(await visited(archive, tmp_path, one)) == 5
+    archive.answer = Unreachable("no route")
+    assert len(await visited(archive, tmp_path, one)) == 5  # the last answer, not the first
+    assert archive.calls == 4
+
+
+@by_name
+@pytest.mark.parametrize("instances", [None, 2, 4])
+async def test_while_the_archive_is_away_a_list_is_used_that_the_index_does_not_confirm(
+    instances: int | None, error: IdcfsError, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, one = Archive(), series(instances)
+    first = await visited(archive, tmp_path, one)
+    caplog.clear()
+    archive.answer = error
+    again = await visited(archive, tmp_path, one)
+    assert again.names == first.names
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"series 1.2.3 of study 1.2: shown are the 3 instances listed earlier ({error})" in record.getMessage()
+
+
+async def test_offline_a_list_that_the_index_does_not_confirm_is_no_reason_to_warn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, one = Archive(), series(None)
+    await visited(archive, tmp_path, one)
+    archive.answer = Unreachable("offline")
+    with caplog.at_level(logging.INFO):
+        assert len(await visited(archive, tmp_path, one, offline=True)) == 3
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "shown are the 3 instances listed earlier (offline)" in record.getMessage()
+
+
+async def test_that_the_archive_is_away_is_told_once_per_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive()
+    for row in (0, 1):
+        await visited(archive, tmp_path, numbered(row, None))
+    monkeypatch.setattr(listing, "MAX_KEPT", 4)  # each listing drives out the one before
+    archive.answer = Unreachable("no route")
+    async with listings_of(archive, tmp_path) as listings:
+        for row in (0, 1, 0, 1):
+            assert len(await listings.get(row, numbered(row, None))) == 3
+    assert len(caplog.records) == 2
+    assert archive.calls == 6
+
+
+@by_name
+async def test_while_the_archive_is_away_a_series_never_visited_cannot_be_listed(
+    error: IdcfsError, tmp_path: Path
+) -> None:
+    await refused(Archive(error), tmp_path, series(), error)
+
+
+@pytest.mark.parametrize("error", [Gone("410"), AccessDenied("403"), Refused("not JSON"), Damaged("cut off")])
+async def test_what_the_archive_does_answer_is_believed_rather_than_a_kept_list(
+    error: IdcfsError, tmp_path: Path
+) -> None:
+    archive = Archive()
+    await visited(archive, tmp_path, series(None))
+    archive.answer = error
+    await refused(archive, tmp_path, series(None), error)
+
+
+async def test_a_list_of_nothing_is_kept_but_not_shown_where_the_index_lists_something(tmp_path: Path) -> None:
+    archive = Archive([])
+    for _ in range(2):
+        assert len(await visited(archive, tmp_path, series(0))) == 0
+    assert archive.calls == 1
+    archive.answer = away = Unreachable("no route")
+    assert len(await visited(archive, tmp_path, series(None))) == 0
+    await refused(archive, tmp_path, series(3), away)
+
+
+async def test_an_archive_that_lost_a_series_takes_no_kept_list_away(tmp_path: Path) -> None:
+    archive = Archive()
+    await visited(archive, tmp_path, series(4))
+    archive.answer = []
+    await refused(archive, tmp_path, series(4), Gone("the archive has none of them"))
+    archive.answer = Unreachable("no route")
+    assert len(await visited(archive, tmp_path, series(4))) == 3
+
+
+async def test_repeated_instances_do_not_count(tmp_path: Path) -> None:
+    archive = Archive(["1.2.3.0", "1.2.3.1", "1.2.3.1"])
+    await visited(archive, tmp_path, series(3))
+    await visited(archive, tmp_path, series(3))
+    assert archive.calls == 2  # two are not three
+    await visited(archive, tmp_path, series(2))
+    assert archive.calls == 2
+
+
+async def test_a_damaged_list_is_asked_for_again(tmp_path: Path) -> None:
+    archive = Archive()
+    await visited(archive, tmp_path, series())
+    with closing(sqlite3.connect(tmp_path / "series.sqlite")) as connection, connection:
+        connection.execute("UPDATE listing SET uids = substr(uids, 1, 30)")
+    assert len(await visited(archive, tmp_path, series())) == 3
+    assert archive.calls == 2
+    await visited(archive, tmp_path, series())
+    assert archive.calls == 2
+
+
+async def test_without_a_place_a_series_is_asked_for_once_per_mount(tmp_path: Path) -> None:
+    archive = Archive()
+    for number in (1, 2):
+        async with listings_of(archive, Path("/proc")) as listings:
+            for row in range(3):
+                await listings.get(row, series())
+        assert archive.calls == number
+
+
+async def test_a_list_of_the_absent_archive_that_changed_when_it_came_back_is_gone_until_the_next_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive()
+    await visited(archive, tmp_path, numbered(0, None))
+    monkeypatch.setattr(listing, "MAX_KEPT", 4)  # each listing drives out the one before
+    async with listings_of(archive, tmp_path) as listings:
+        archive.answer = Unreachable("no route")
+        assert len(await listings.get(0, numbered(0, None))) == 3
+        archive.answer = uids(4)
+        assert len(await listings.get(0, numbered(0, None))) == 3  # at hand: not asked for again
+        await listings.get(1, numbered(1, None))
+        with pytest.raises(Gone, match="mount again"):
+            await listings.get(0, numbered(0, None))
+    async with listings_of(archive, tmp_path) as listings:
+        assert len(await listings.get(0, numbered(0, None))) == 4

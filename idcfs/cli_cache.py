@@ -1,0 +1,121 @@
+"""The commands ``idcfs cache info``, ``clear`` and ``verify``: what is kept on disk, whether mounts run or not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from . import mounts, options
+from .console import Bar, printable
+from .errors import UsageError
+from .settings import BLOCKS_NAME, STORE_NAME
+
+_OURS = (BLOCKS_NAME, STORE_NAME, "searched", "catalog*")
+"""What a cache directory may hold; one with other things and none of these is not a cache."""
+
+cache_dir_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where catalogs, lists, sizes and contents are kept.  [default: idcfs in the XDG cache directory]",
+)
+
+
+@click.group()
+def cache() -> None:
+    """Look at, empty or check what mounts keep on disk."""
+
+
+@cache.command()
+@cache_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
+def info(cache_dir: Path | None, as_json: bool) -> None:
+    """Show what is kept, and how much room there is."""
+    from .content import upkeep  # here and below, not above: the other commands need none of the libraries behind it
+    from .namespace import store
+
+    directory = _cache_at(cache_dir)
+    contents, kept = upkeep.info(directory / BLOCKS_NAME), store.info(directory / STORE_NAME)
+    report = {
+        "cache_dir": str(directory),
+        "content_bytes": contents.bytes,
+        "blocks": contents.blocks,
+        "instances": contents.instances,
+        "series": contents.series,
+        "lists": kept.lists,
+        "sizes": kept.sizes,
+        "database_bytes": kept.bytes,
+        "disk_free_bytes": _free(directory),
+    }
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+        return
+    click.echo(f"{printable(str(directory))}:{'' if contents.blocks or kept.lists or kept.sizes else ' empty'}")
+    for name, value in list(report.items())[1:]:
+        click.echo(f"  {name.replace('_', ' '):<22}{value:>22,}")
+
+
+@cache.command()
+@cache_dir_option
+def clear(cache_dir: Path | None) -> None:
+    """Remove contents, lists and sizes, also while mounts use them.
+
+    Mounts that run go on with what they have in memory, and fetch the rest again. The catalogs stay: they hold only
+    what the index says, and are built in seconds.
+    """
+    from .content import upkeep
+    from .namespace import store
+
+    directory = _cache_at(cache_dir)
+    contents, kept = upkeep.clear(directory / BLOCKS_NAME), store.clear(directory / STORE_NAME)
+    freed = contents.bytes + kept.bytes - store.info(directory / STORE_NAME).bytes
+    click.echo(
+        f"freed {max(0, freed):,} bytes (instances: {contents.instances:,}, "
+        f"lists: {kept.lists:,}, sizes: {kept.sizes:,})"
+    )
+
+
+@cache.command()
+@cache_dir_option
+def verify(cache_dir: Path | None) -> None:
+    """Read all contents; remove what is damaged, which is then fetched again when it is needed."""
+    from .content import upkeep
+
+    directory = _cache_at(cache_dir) / BLOCKS_NAME
+    total = upkeep.info(directory).bytes
+    with Bar() as bar:
+        found = upkeep.verify(directory, lambda done: bar.show(done, total))
+    click.echo(f"good blocks: {found.blocks:,} ({found.bytes:,} bytes)")
+    click.echo(f"damaged and removed: {found.damaged_blocks:,} ({found.damaged_bytes:,} bytes)")
+    left = found.absent_blocks + found.orphans + found.leftovers
+    if left:
+        click.echo(f"left by killed mounts and removed: {left:,}")
+    if found.damaged_blocks:
+        sys.exit(1)
+
+
+def _cache_at(given: Path | None) -> Path:
+    """The cache directory, which need not exist.
+
+    :raises UsageError: if it is something else, or somebody else's.
+    """
+    directory = mounts.expanded(given or options.default_cache_dir())
+    try:
+        names = list(directory.iterdir())
+    except FileNotFoundError:
+        return directory
+    except OSError as error:
+        raise UsageError(f"the cache directory {directory} cannot be read: {error.strerror}") from None
+    if names and not any(path.match(pattern) for path in names for pattern in _OURS):
+        raise UsageError(f"{directory} is not a cache directory of idcfs: it holds other files, and none of a cache")
+    return directory
+
+
+def _free(directory: Path) -> int:
+    """Bytes that are free on the disk where ``directory`` is, or would be."""
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,113 @@
+"""What the commands say, and how: one clear line for what goes wrong, a bar where a terminal shows it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import click
+
+from .errors import IdcfsError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended, as shells have it: 128 + SIGINT."""
+_BAR_WIDTH = 30
+"""Columns; the rest of a line of 80 is for numbers."""
+
+
+class OneLine(click.Group):
+    """Whatever goes wrong is one line on stderr and an exit code, not a usage text or a traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _open_standard_streams()
+        try:
+            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
+        except click.exceptions.NoArgsIsHelpError as help_wanted:
+            help_wanted.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            fail(" ".join(error.format_message().split()), error.exit_code)
+        except IdcfsError as error:
+            fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        except (click.Abort, KeyboardInterrupt):
+            fail("stopped", INTERRUPTED)
+
+
+class Bar:
+    """Bytes done of those known, the rate and the time left; nothing at all where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = _progress() if os.isatty(2) else None
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+            self._progress.add_task("", total=None, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, done: int, total: int, note: str = "") -> None:
+        """Move to ``done`` of ``total`` bytes, with ``note`` beside it."""
+        if self._progress is not None:
+            (task,) = self._progress.tasks
+            task.total = total or None  # not by update, which would forget the rate each time that the total grows
+            self._progress.update(task.id, completed=done, note=note)
+
+    def say(self, message: str) -> None:
+        """A line of its own, above the bar."""
+        if self._progress is None:
+            say(message)
+        else:
+            self._progress.console.print(f"idcfs: {printable(message)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    click.echo(f"idcfs: {printable(message)}", err=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """One line on stderr, and the end."""
+    say(message)
+    sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, as a path may hold anything: what cannot be printed is escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def _open_standard_streams() -> None:
+    """Open ``/dev/null`` for those that are closed: else the next file opened would be taken for one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+
+
+def _progress() -> Progress:
+    from rich import progress  # here, not above: it takes as long to load as most commands take in all
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.BarColumn(bar_width=_BAR_WIDTH),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,  # the summary says what is left to say
+    )

@@ -1,0 +1,102 @@
+"""The directory of the disk cache: whose it is, and what in it is ours. Nothing else in it is ever touched."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UsageError
+from .disk_index import FILES
+
+_LEFTOVER_SECONDS = 600.0
+"""A file that has been in ``tmp`` for so long is nobody's: writing one takes milliseconds."""
+_NAME = re.compile(r"[0-9a-f]{32}")
+_DIRECTORY = re.compile(r"[0-9a-f]{2}")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def claim(directory: Path) -> None:
+    """Make ``directory`` ours, for nobody else to look into.
+
+    :raises UsageError: if it is another user's, or a symbolic link, which may lead anywhere.
+    :raises OSError: if it cannot be made.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_ours(directory)
+    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        directory.chmod(0o700)
+
+
+def check_ours(directory: Path) -> None:
+    """See that ``directory`` is one, and ours.
+
+    :raises UsageError: if not.
+    :raises OSError: if it is not there.
+    """
+    found = directory.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise UsageError(f"{directory} is a symbolic link: give the directory itself")
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{directory} is not a directory")
+    if found.st_uid != os.geteuid():
+        raise UsageError(f"{directory} belongs to another user")
+
+
+def directories_in(directory: Path) -> Iterator[Path]:
+    """Those that blocks lie in."""
+    return _entries(directory, _DIRECTORY)
+
+
+def blocks_in(directory: Path) -> Iterator[Path]:
+    """The blocks in one of ``directories_in``."""
+    return _entries(directory, _NAME)
+
+
+def remove_all(directory: Path) -> None:
+    """Remove whatever is ours in ``directory``, the index last."""
+    for inner in directories_in(directory):
+        for path in blocks_in(inner):
+            unlink(path)
+    for name in FILES:
+        (directory / name).unlink(missing_ok=True)
+
+
+def remove_leftovers(temporary: Path) -> int:
+    """Remove what killed mounts were writing in ``temporary``, and return how many files that were."""
+    temporary.mkdir(mode=0o700, exist_ok=True)
+    newest = time.time() - _LEFTOVER_SECONDS
+    return sum(unlink(path) for path in temporary.iterdir() if _changed(path) < newest)
+
+
+def unlink(path: Path) -> bool:
+    """Remove a file; whether that could be done."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def boot_id() -> str:
+    """Tells one run of the machine from the next."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _entries(directory: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    names = os.listdir(directory) if directory.is_dir() else []
+    return (directory / name for name in names if pattern.fullmatch(name))
+
+
+def _changed(path: Path) -> float:
+    """When a file was written last, in seconds since the epoch; now if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

@@ -1,0 +1,288 @@
+"""The index of the disk cache: one SQLite row per block, shared by every mount that uses the directory.
+
+It answers what is kept of an instance, how much there is in all and what was used longest ago, without looking at the
+files. A change to the files is made inside ``change``, whose lock all mounts share.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from .block_files import NewBlock, decoded, encoded
+from .blocks import Key
+
+FILES = ("index.sqlite-wal", "index.sqlite-shm", "index.sqlite")
+"""What SQLite makes, in the order in which it is to be removed."""
+_VERSION = 1
+_PATIENCE_SECONDS = 5.0
+"""How long other mounts may hold a lock; what they do under it takes milliseconds."""
+_POLL_SECONDS = 0.05
+
+# The total is kept by triggers, so that nobody ever has to add it up. Deletions by REPLACE would not set them off.
+_SCHEMA = """
+CREATE TABLE block (
+    name BLOB PRIMARY KEY, content BLOB NOT NULL, instance BLOB NOT NULL, number INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX block_of_instance ON block (content, instance);
+CREATE INDEX block_by_use ON block (used);
+CREATE TABLE state (bytes INTEGER NOT NULL, boot TEXT NOT NULL);
+INSERT INTO state VALUES (0, '');
+CREATE TRIGGER block_added AFTER INSERT ON block BEGIN UPDATE state SET bytes = bytes + NEW.bytes; END;
+CREATE TRIGGER block_removed AFTER DELETE ON block BEGIN UPDATE state SET bytes = bytes - OLD.bytes; END
+"""
+T = TypeVar("T")
+
+_COLUMNS = "name, content, instance, number, bytes, digest"
+
+
+class Row(NamedTuple):
+    """A block that is kept; ``disk_bytes`` is what its file takes."""
+
+    name: bytes
+    key: Key
+    number: int
+    disk_bytes: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What a disk cache holds."""
+
+    bytes: int = 0
+    """What it takes on disk."""
+    blocks: int = 0
+    instances: int = 0
+    series: int = 0
+    oldest: float | None = None
+    """When the block that is next to go was last used, in seconds since the epoch; None where there is none."""
+    newest: float | None = None
+
+
+class DiskIndex:
+    """One connection, for one thread at a time. Where another mount has started the index anew, it follows.
+
+    Each method raises ``sqlite3.OperationalError`` where it cannot be done now (locked, no space), another
+    ``sqlite3.DatabaseError`` where the file is damaged, ``OSError`` where the directory cannot be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.path = directory / "index.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+        self._clock = 0
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file that is open is still the one in the directory."""
+        return self._connection is not None and self._opened == self._identity()
+
+    def open(self) -> None:
+        """Open the index, and make it if there is none."""
+        self.close()
+        with locked(self._directory):
+            self._connect()
+
+    def start_anew(self, remove: Callable[[], None]) -> None:
+        """The file is damaged: ``remove`` it and all it speaks of, unless another mount has done so already."""
+        with locked(self._directory):
+            if self._is_still_damaged():
+                remove()
+            self.close()  # not before: while it is open, no new file can have the same identity
+            self._connect()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # a damaged file may fail even here
+                connection.close()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """What is done herein no other mount interrupts; an exception takes the rows back."""
+        connection = self._current()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def total(self) -> int:
+        """Bytes that all blocks take on disk."""
+        return self._one("SELECT bytes FROM state", int)
+
+    def boot(self) -> str:
+        """During which run of the machine it was last used."""
+        return self._one("SELECT boot FROM state", str)
+
+    def digest(self, name: bytes) -> bytes | None:
+        """Digest of a block, if it is kept."""
+        row = self._current().execute("SELECT digest FROM block WHERE name = ?", (name,)).fetchone()
+        return None if row is None else _typed(row[0], bytes)
+
+    def digests(self, key: Key) -> dict[int, bytes]:
+        """Digests of the blocks that are kept of an instance, by number."""
+        select = "SELECT number, digest FROM block WHERE content = ? AND instance = ?"
+        found = self._current().execute(select, encoded(key))
+        return {_typed(number, int): _typed(digest, bytes) for number, digest in found}
+
+    def blocks(self, key: Key) -> list[Row]:
+        """The blocks that are kept of an instance."""
+        return self._rows("WHERE content = ? AND instance = ?", encoded(key))
+
+    def oldest(self, limit: int) -> list[Row]:
+        """The ``limit`` blocks that were used longest ago, those first."""
+        return self._rows("ORDER BY used LIMIT ?", (limit,))
+
+    def after(self, name: bytes, limit: int) -> list[Row]:
+        """The next ``limit`` blocks by name: to see them all without holding them all."""
+        return self._rows("WHERE name > ? ORDER BY name LIMIT ?", (name, limit))
+
+    def info(self) -> CacheInfo:
+        """What there is; looks at every row."""
+        select = "SELECT count(*), count(DISTINCT content), min(used) / 1e9, max(used) / 1e9 FROM block"
+        blocks, series, oldest, newest = self._current().execute(select).fetchone()
+        instances = self._one("SELECT count(*) FROM (SELECT DISTINCT content, instance FROM block)", int)
+        return CacheInfo(self.total(), blocks, instances, series, oldest, newest)
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    def add(self, blocks: Iterable[NewBlock]) -> None:
+        """Keep rows for ``blocks``, instead of those of the same names."""
+        for block in blocks:
+            self.remove(block.name)
+            row = (block.name, *encoded(block.key), block.number, block.disk_bytes, block.digest, self._now())
+            self._current().execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def remove(self, name: bytes) -> None:
+        """Keep no row for the block ``name``."""
+        self._current().execute("DELETE FROM block WHERE name = ?", (name,))
+
+    def touch(self, names: Iterable[bytes]) -> list[bytes]:
+        """These blocks have been used just now, the last of them last; returns those that are not kept."""
+        connection = self._current()
+        update = "UPDATE block SET used = ? WHERE name = ?"
+        return [name for name in names if not connection.execute(update, (self._now(), name)).rowcount]
+
+    def set_boot(self, boot: str) -> None:
+        """It has been used during this run of the machine."""
+        self._current().execute("UPDATE state SET boot = ?", (boot,))
+
+    def recount(self) -> None:
+        """Add the total up anew."""
+        self._current().execute("UPDATE state SET bytes = (SELECT coalesce(sum(bytes), 0) FROM block)")
+
+    # --- the connection ----------------------------------------------------------------------------------------------
+
+    def _current(self) -> sqlite3.Connection:
+        """The connection, opened (again) if need be, but never in the middle of a change."""
+        if self._connection is None or not (self._connection.in_transaction or self.is_current):
+            self.open()
+        assert self._connection is not None
+        return self._connection
+
+    def _connect(self) -> None:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite's own mode is the umask's
+        self._opened = self._identity()
+        self._connection = _connect(self.path)
+
+    def _is_still_damaged(self) -> bool:
+        if self._connection is not None:
+            return self.is_current
+        try:
+            self._connect()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return True
+        return False
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _rows(self, which: str, parameters: tuple[object, ...]) -> list[Row]:
+        found = self._current().execute(f"SELECT {_COLUMNS} FROM block {which}", parameters)
+        return [_row(*columns) for columns in found]
+
+    def _one(self, select: str, kind: type[T]) -> T:
+        row = self._current().execute(select).fetchone()
+        return _typed(row[0] if row else None, kind)
+
+    def _now(self) -> int:
+        """The time in ns, later at each call: mounts that share the index agree on what was used last."""
+        self._clock = max(self._clock + 1, time.time_ns())
+        return self._clock
+
+
+def _row(name: object, content: object, instance: object, number: object, size: object, digest: object) -> Row:
+    try:
+        key = decoded(_typed(content, bytes), _typed(instance, bytes))
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError(str(error)) from error
+    return Row(_typed(name, bytes), key, _typed(number, int), _typed(size, int), _typed(digest, bytes))
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    """``value``, which SQLite would give as anything that a damaged page says."""
+    if not isinstance(value, kind):
+        raise sqlite3.DatabaseError(f"{value!r:.50} is not what was written")
+    return value
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Nobody else opens the index, or starts it anew.
+
+    :raises OSError: if somebody else goes on doing so.
+    """
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(file)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=_PATIENCE_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version == 0 and tables == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError("it is of another version")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,220 @@
+"""Which siblings to fetch before anyone asks.
+
+Tools read a series file by file. Once a second sibling is opened near the first, those that follow in the same
+direction are fetched in parallel: as many requests at once as set, as many bytes ahead of the reader as set, never past
+the series. Every opening moves that window on; nothing else does, so whoever stops opening files stops the fetching.
+
+A sibling of no more than a download's own read-ahead is fetched whole even if the tool only looks at headers: pixels
+follow, and the request is what costs. A larger one is fetched only for who has read most of the siblings before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Hashable, Iterator
+from functools import partial
+
+import trio
+from cachetools import LRUCache
+
+from ..errors import Damaged, Gone, IdcfsError
+from ..settings import ContentSettings
+from ..stats import Stats
+from .instance import Siblings
+from .reader import Reader
+
+NEAR = 32
+"""Siblings opened further apart than this do not follow each other. Parallel readers of one series are nearer."""
+IDLE_SECONDS = 5.0
+"""A series of which no file is open and none has been opened for so long is not being read any more."""
+MAX_FOLLOWED = 250_000
+"""Siblings of all series that are followed: each trail keeps its series' listing in memory."""
+_REMEMBERED = 4
+"""Openings that show the direction: parallel readers open files a little out of order."""
+
+log = logging.getLogger(__name__)
+
+
+class _Trail:
+    """What is known of the reading of one series."""
+
+    def __init__(self, siblings: Siblings) -> None:
+        self.siblings = siblings
+        self.open_files = 0
+        self.last_opened = trio.current_time()
+        self.recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self.reads_all = False
+        """Whether the sibling closed last had been read for the most part."""
+        self.fetching: dict[int, trio.CancelScope] = {}
+        self.fetched: set[int] = set()
+        """Fetched and not opened yet."""
+        self.awaited: set[int] = set()
+        """Opened while being fetched."""
+        self.tried: set[int] = set()
+        """Not to be fetched (again): opened, fetched, or failed."""
+        self.given_up = False
+
+    @property
+    def weight(self) -> int:
+        """What it costs to follow the series."""
+        return min(len(self.siblings) + 1, MAX_FOLLOWED)
+
+    def follow(self, ordinal: int) -> None:
+        """A sibling is opened."""
+        if self.recent and abs(ordinal - self.recent[-1]) > NEAR:
+            self.recent.clear()
+        self.recent.append(ordinal)
+        self.last_opened = trio.current_time()
+
+    @property
+    def direction(self) -> int:
+        """1 or -1, in the order of the listing; 0 while there is none."""
+        step = self.recent[-1] - self.recent[0]
+        return (step > 0) - (step < 0)
+
+    def ahead(self) -> Iterator[int]:
+        """The ordinals that follow those opened."""
+        direction = self.direction
+        front = max(self.recent, key=lambda ordinal: ordinal * direction)
+        return iter(range(front + 1, len(self.siblings)) if direction > 0 else range(front - 1, -1, -1))
+
+    def give_up(self) -> None:
+        """The archive fails: whoever reads shall hear of it, nobody else needs to."""
+        self.given_up = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop what is being fetched."""
+        for scope in self.fetching.values():
+            scope.cancel()
+
+
+class Prefetcher:
+    """Follows the reading of each series and fetches ahead of it."""
+
+    def __init__(
+        self, reader: Reader, settings: ContentSettings, capacity_bytes: int, nursery: trio.Nursery, stats: Stats
+    ) -> None:
+        """
+        :param capacity_bytes: what the cache can keep; no more than half of it is fetched ahead.
+        """
+        self._reader = reader
+        self._number = settings.prefetch
+        self._small_bytes = settings.read_ahead_bytes
+        self._ahead_bytes = min(settings.prefetch_bytes, capacity_bytes // 2)
+        self._fetches = 0
+        self._hungry: dict[_Trail, None] = {}  # those that could go on if fewer fetches were running
+        self._nursery = nursery
+        self._stats = stats
+        self._trails: LRUCache[Hashable, _Trail] = LRUCache(MAX_FOLLOWED, getsizeof=lambda trail: trail.weight)
+        self._watching = False
+        stats.gauge("prefetching", lambda: self._fetches)
+
+    def opened(self, siblings: Siblings, ordinal: int) -> None:
+        """A file of a series has been opened."""
+        if not self._number:
+            return
+        trail = self._trail(siblings)
+        trail.open_files += 1
+        trail.tried.add(ordinal)
+        if ordinal in trail.fetching:
+            trail.awaited.add(ordinal)
+        elif ordinal in trail.fetched:
+            trail.fetched.remove(ordinal)
+            self._stats.count("prefetched_used")
+        if trail.recent and trail.recent[-1] == ordinal:
+            return
+        trail.follow(ordinal)
+        self._fetch_ahead(trail)
+
+    def closed(self, siblings: Siblings, ordinal: int, read_bytes: int) -> None:
+        """A file of a series has been closed; ``read_bytes`` of it had been read."""
+        trail = self._trails.get(siblings.series)
+        if trail is None:
+            return
+        trail.open_files = max(0, trail.open_files - 1)
+        trail.reads_all = 2 * read_bytes >= siblings.size(ordinal)
+        self._fetch_ahead(trail)
+
+    def _trail(self, siblings: Siblings) -> _Trail:
+        trail = self._trails.get(siblings.series)
+        if trail is None:
+            trail = _Trail(siblings)
+            while self._trails.currsize + trail.weight > MAX_FOLLOWED:
+                self._trails.popitem()[1].stop()
+            self._trails[siblings.series] = trail
+        return trail
+
+    def _fetch_ahead(self, trail: _Trail) -> None:
+        """Start what may be fetched now, the next one first."""
+        self._hungry.pop(trail, None)
+        if trail.direction == 0 or trail.given_up:
+            return
+        for ordinal in self._window(trail):
+            if ordinal in trail.tried:
+                continue
+            if self._fetches == self._number:
+                self._hungry[trail] = None
+                return
+            self._start(trail, ordinal)
+
+    def _start(self, trail: _Trail, ordinal: int) -> None:
+        trail.tried.add(ordinal)
+        scope = trail.fetching[ordinal] = trio.CancelScope()
+        self._fetches += 1
+        self._nursery.start_soon(self._fetch, trail, ordinal, scope)
+        if not self._watching:
+            self._watching = True
+            self._nursery.start_soon(self._stop_idle_trails)
+
+    def _window(self, trail: _Trail) -> Iterator[int]:
+        """The siblings that may be fetched before anyone asks, the next one first."""
+        left = self._ahead_bytes
+        for number, ordinal in enumerate(trail.ahead()):
+            size = trail.siblings.size(ordinal)
+            left -= size
+            if number == 2 * self._number or left < 0 or (size > self._small_bytes and not trail.reads_all):
+                return
+            yield ordinal
+
+    async def _fetch(self, trail: _Trail, ordinal: int, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await self._fetch_one(trail, ordinal)
+        except (Gone, Damaged):
+            pass  # of this sibling alone, or a reader ended the download
+        except IdcfsError as error:
+            log.debug("nothing more is fetched ahead of series %s: %s", trail.siblings.series, error)
+            trail.give_up()
+        finally:
+            self._fetches -= 1
+            del trail.fetching[ordinal]
+            trail.awaited.discard(ordinal)
+            if scope.cancelled_caught:
+                trail.tried.discard(ordinal)
+        for hungry in list(self._hungry):
+            self._fetch_ahead(hungry)
+
+    async def _fetch_one(self, trail: _Trail, ordinal: int) -> None:
+        siblings = trail.siblings
+        instance, size = siblings.instance(ordinal), siblings.exact_size(ordinal)
+        if self._reader.is_fetching(instance) or (size and await self._reader.has_all(instance, size)):
+            return
+        await self._reader.fetch_ahead(instance, size, partial(siblings.learn, ordinal))
+        self._stats.count("prefetched")
+        if ordinal in trail.awaited:
+            self._stats.count("prefetched_used")
+        else:
+            trail.fetched.add(ordinal)
+
+    async def _stop_idle_trails(self) -> None:
+        """Stop fetching for those who have stopped reading; ends with the last fetch."""
+        while active := [trail for trail in self._trails.values() if trail.fetching]:
+            now = trio.current_time()
+            for trail in active:
+                if not trail.open_files and now - trail.last_opened > IDLE_SECONDS:
+                    self._hungry.pop(trail, None)
+                    trail.stop()
+            await trio.sleep(1)
+        self._watching = False

@@ -1,0 +1,71 @@
+"""The block cache as one: memory above disk. A block is looked for in memory, then on disk, and kept in both."""
+
+from __future__ import annotations
+
+from ..errors import Damaged
+from ..stats import Stats
+from .blocks import Key, MemoryTier
+from .disk import DiskTier
+from .instance import Instance
+
+
+class Tiers:
+    """Where blocks are kept. The same key never changes its bytes, so the two tiers cannot contradict each other."""
+
+    def __init__(self, memory: MemoryTier, disk: DiskTier, stats: Stats) -> None:
+        self._memory = memory
+        self._disk = disk
+        self._stats = stats
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that can be kept in whichever tier keeps more."""
+        return max(self._memory.capacity, self._disk.capacity)
+
+    def in_memory(self, key: Key, block: int) -> bytes | None:
+        """Block ``block`` of the instance ``key``, if that costs no waiting."""
+        data = self._memory.get(key, block)
+        if data is not None:
+            self._disk.use(key, block)
+        return data
+
+    async def load(self, key: Key) -> None:
+        """Learn what the disk keeps of an instance; ``has`` and ``get`` know it then."""
+        await self._disk.load(key)
+
+    def has(self, key: Key, block: int) -> bool:
+        """Whether a block seems to be kept; a damaged one shows when it is read."""
+        return self._memory.get(key, block) is not None or self._disk.has(key, block)
+
+    async def get(self, key: Key, block: int) -> bytes | None:
+        """A block from disk, which is in memory then too; None if it is not kept, or damaged."""
+        data = await self._disk.get(key, block) if self._disk.has(key, block) else None
+        if data is not None:
+            self._stats.count("disk_hits")
+            self._memory.put(key, block, data)
+        return data
+
+    def put(self, instance: Instance, block: int, data: bytes) -> None:
+        """Keep a block that has arrived; it may be there already, and must then be the same.
+
+        :raises Damaged: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
+        """
+        before = self._memory.get(instance.key, block)
+        if before is not None and before != data:
+            self.drop(instance.key)
+            raise Damaged(f"{instance}: the archive sends other bytes than it sent before")
+        try:
+            self._disk.put(instance.key, block, data)
+        except Damaged:
+            self.drop(instance.key)
+            raise
+        self._memory.put(instance.key, block, data)
+
+    async def room(self) -> None:
+        """Wait while the disk is behind with writing."""
+        await self._disk.room()
+
+    def drop(self, key: Key) -> None:
+        """Keep nothing of the instance ``key`` any more."""
+        self._memory.drop(key)
+        self._disk.drop(key)

@@ -1,0 +1,283 @@
+"""Fetching ahead of who reads a series: what is fetched, how much of it, and when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+import trio
+import trio.testing
+
+from idcfs.content.instance import Instance
+from idcfs.content.prefetch import IDLE_SECONDS, NEAR, Prefetcher
+from idcfs.errors import Gone, Unreachable
+from idcfs.settings import KIB, MIB
+from tests.content.scripted import Script, Setup, dicom, instance, reading, sound
+
+SMALL = 20 * KIB
+
+
+def uid(ordinal: int) -> str:
+    return f"1.2.3.{ordinal}"
+
+
+@dataclass
+class Series:
+    """A series of which no size is known yet."""
+
+    number: int
+    provisional: int = 64 * KIB
+    series: str = "a series"
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def instance(self, ordinal: int) -> Instance:
+        return replace(instance(uid(ordinal)))
+
+    def size(self, ordinal: int) -> int:
+        return self.sizes.get(ordinal, self.provisional)
+
+    def exact_size(self, ordinal: int) -> int | None:
+        return self.sizes.get(ordinal)
+
+    def learn(self, ordinal: int, size: int) -> None:
+        self.sizes[ordinal] = size
+
+
+@dataclass
+class Tool:
+    """Somebody who opens files of a series."""
+
+    setup: Setup
+    prefetcher: Prefetcher
+    series: Series
+
+    async def read(self, ordinal: int, share: float = 1.0) -> None:
+        """Open, read the first ``share`` of it, close; then let everything settle."""
+        one = self.series.instance(ordinal)
+        self.setup.reader.open(one)
+        self.prefetcher.opened(self.series, ordinal)
+        size = self.series.exact_size(ordinal) or await self.setup.reader.size(one)
+        self.series.learn(ordinal, size)
+        wanted = int(size * share)
+        data = await self.setup.reader.read(one, size, 0, wanted)
+        assert data == dicom(one.instance_uid, size)[:wanted]
+        self.setup.reader.close(one)
+        self.prefetcher.closed(self.series, ordinal, wanted)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def settle(self) -> set[int]:
+        """The ordinals fetched so far, once nothing moves."""
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        return {int(one.rpartition(".")[2]) for one in self.setup.source.fetches}
+
+
+@asynccontextmanager
+async def following(
+    number: int = 100,
+    size: int = SMALL,
+    capacity: int = 64 * MIB,
+    changed: dict[int, Script] | None = None,
+    settings: dict[str, float] | None = None,
+    **how: float,
+) -> AsyncIterator[Tool]:
+    """A tool that reads a series of ``number`` instances of ``size`` bytes."""
+    scripts: dict[str, Script | list[Script]] = {
+        uid(ordinal): sound(dicom(uid(ordinal), size), **how) for ordinal in range(number)
+    }
+    scripts |= {uid(ordinal): script for ordinal, script in (changed or {}).items()}
+    chosen: dict[str, float] = {"prefetch": 8} | (settings or {})
+    async with reading(scripts, **chosen) as setup:  # type: ignore[arg-type]
+        prefetcher = Prefetcher(setup.reader, setup.reader._settings, capacity, setup.nursery, setup.stats)
+        yield Tool(setup, prefetcher, Series(number, provisional=max(64 * KIB, size)))
+        await trio.sleep(60)
+        assert not prefetcher._watching
+        assert setup.stats["prefetching"] == 0
+
+
+async def test_the_first_file_of_a_series_says_nothing(autojump_clock: object) -> None:
+    async with following() as tool:
+        await tool.read(10)
+        assert await tool.settle() == {10}
+
+
+async def test_the_second_one_shows_where_it_goes(autojump_clock: object) -> None:
+    async with following() as tool:
+        await tool.read(10)
+        await tool.read(11)
+        assert await tool.settle() == set(range(10, 12 + 2 * 8))
+        assert tool.setup.stats["prefetched"] == 16
+
+
+async def test_it_follows_a_tool_that_goes_backwards(autojump_clock: object) -> None:
+    async with following() as tool:
+        await tool.read(50)
+        await tool.read(49)
+        assert await tool.settle() == set(range(49 - 16, 51))
+
+
+async def test_every_opening_moves_the_window_on(autojump_clock: object) -> None:
+    async with following() as tool:
+        for ordinal in range(20):
+            await tool.read(ordinal)
+        assert await tool.settle() == set(range(20 + 16))
+        assert all(count == 1 for count in tool.setup.source.fetches.values())
+        assert tool.setup.stats["prefetched"] == 34
+        assert tool.setup.stats["prefetched_used"] == 18
+
+
+async def test_it_never_goes_past_the_series(autojump_clock: object) -> None:
+    async with following(number=5) as tool:
+        for ordinal in range(5):
+            await tool.read(ordinal)
+        assert await tool.settle() == set(range(5))
+        assert tool.setup.stats["prefetched_used"] == tool.setup.stats["prefetched"] == 3
+
+
+async def test_files_far_from_each_other_do_not_follow_each_other(autojump_clock: object) -> None:
+    async with following() as tool:
+        for ordinal in (0, NEAR + 1, 2 * NEAR + 3, 1):
+            await tool.read(ordinal)
+        assert await tool.settle() == {0, NEAR + 1, 2 * NEAR + 3, 1}
+
+
+async def test_opening_one_file_again_and_again_is_no_direction(autojump_clock: object) -> None:
+    async with following() as tool:
+        for _ in range(8):
+            await tool.read(10)
+        assert await tool.settle() == {10}
+        assert tool.setup.stats["downloads"] == 8 - 7
+
+
+async def test_parallel_readers_a_little_out_of_order_are_followed_forward(autojump_clock: object) -> None:
+    async with following() as tool:
+        for ordinal in (0, 2, 1, 3, 5, 4):
+            await tool.read(ordinal)
+        assert await tool.settle() == set(range(5 + 16 + 1))
+
+
+async def test_switched_off_it_fetches_nothing(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 0}) as tool:
+        for ordinal in range(5):
+            await tool.read(ordinal)
+        assert await tool.settle() == set(range(5))
+
+
+async def test_no_more_requests_run_at_once_than_set(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 3, "max_downloads": 24}, open_seconds=0.04) as tool:
+        for ordinal in range(12):
+            await tool.read(ordinal)
+        assert tool.setup.source.most_open_bodies == 3 + 1
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize(("capacity", "ahead"), [(64 * MIB, 8), (8 * MIB, 4), (0, 0)])
+async def test_it_goes_so_many_bytes_ahead_and_no_further(autojump_clock: object, capacity: int, ahead: int) -> None:
+    async with following(size=MIB, capacity=capacity, settings={"prefetch_bytes": 8 * MIB}) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        assert await tool.settle() == set(range(2 + ahead))
+
+
+async def test_large_files_are_not_fetched_for_who_reads_headers(autojump_clock: object) -> None:
+    async with following(number=12, size=3 * MIB) as tool:
+        for ordinal in range(4):
+            await tool.read(ordinal, share=0.01)
+        assert await tool.settle() == set(range(4))
+        await trio.sleep(5)
+
+
+async def test_large_files_are_fetched_for_who_reads_them(autojump_clock: object) -> None:
+    async with following(number=12, size=3 * MIB) as tool:
+        for ordinal in range(4):
+            await tool.read(ordinal)
+        assert await tool.settle() == set(range(12))
+
+
+async def test_whoever_stops_reading_stops_the_fetching(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 2}, open_seconds=4.0) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        await trio.sleep(IDLE_SECONDS + 2)
+        assert tool.setup.stats["prefetched"] == 2  # the first round; the second was stopped on its way
+        assert tool.setup.stats["downloads_cancelled"] == 2
+        await trio.sleep(60)
+        assert tool.setup.stats["prefetched"] == 2
+        assert tool.setup.stats["downloads"] == 6
+
+
+async def test_a_file_that_stays_open_keeps_it_going(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 2}, open_seconds=4.0) as tool:
+        await tool.read(0)
+        tool.prefetcher.opened(tool.series, 1)
+        await trio.sleep(60)
+        assert await tool.settle() == {0, 2, 3, 4, 5}
+        tool.prefetcher.closed(tool.series, 1, 0)
+
+
+async def test_sizes_are_learnt_on_the_way(autojump_clock: object) -> None:
+    async with following() as tool:
+        await tool.read(0)
+        await tool.read(1)
+        await tool.settle()
+        assert tool.series.sizes == dict.fromkeys(range(18), SMALL)
+
+
+async def test_a_sibling_that_is_gone_is_passed_over(autojump_clock: object) -> None:
+    gone = Script(b"", refusal=Gone("not there"))
+    async with following(changed={5: gone}) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        assert await tool.settle() == set(range(18))
+        assert tool.setup.stats["prefetched"] == 15
+
+
+async def test_an_archive_that_is_away_is_left_alone(autojump_clock: object) -> None:
+    away = Script(b"", refusal=Unreachable("away"), open_seconds=1.0)
+    async with following(changed=dict.fromkeys(range(2, 100), away)) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        await trio.sleep(10)
+        assert await tool.settle() == set(range(10))  # the eight that were asked for before the first one failed
+        tool.prefetcher.opened(tool.series, 2)
+        tool.prefetcher.closed(tool.series, 2, 0)
+        assert await tool.settle() == set(range(10))
+
+
+async def test_a_file_opened_while_it_is_being_fetched_is_fetched_once_and_counts_as_used(
+    autojump_clock: object,
+) -> None:
+    async with following(open_seconds=0.1, settings={"prefetch": 16}) as tool:
+        for ordinal in range(6):
+            await tool.read(ordinal)
+        await trio.sleep(1)
+        assert all(count == 1 for count in tool.setup.source.fetches.values())
+        assert tool.setup.stats["prefetched_used"] == 4
+
+
+async def test_what_is_kept_is_not_fetched_again(autojump_clock: object) -> None:
+    async with following(number=30) as tool:
+        for ordinal in range(30):
+            await tool.read(ordinal)
+        again = Tool(tool.setup, tool.prefetcher, replace(tool.series, series="seen anew"))
+        for ordinal in (0, 1, 2):
+            again.prefetcher.opened(again.series, ordinal)
+            again.prefetcher.closed(again.series, ordinal, SMALL)
+        await again.settle()
+        assert all(count == 1 for count in tool.setup.source.fetches.values())
+
+
+async def test_an_opened_file_goes_before_those_fetched_ahead(autojump_clock: object) -> None:
+    slow = sound(dicom(uid(90), SMALL), open_seconds=1.0)
+    async with following(settings={"prefetch": 16, "max_downloads": 4}, open_seconds=1.0, changed={90: slow}) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        assert len(await tool.settle()) == 2 + 3 + 4  # three beside the second file, now four; nine wait
+        started = trio.current_time()
+        await tool.read(90)
+        assert trio.current_time() - started <= 2.0  # one round of who was there first, and its own
+        await trio.sleep(30)

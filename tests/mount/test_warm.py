@@ -1,0 +1,292 @@
+"""``idcfs warm``: what it fetches is there without another request, and it says what it could not fetch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idcfs import mounts
+from scripts.harness import IDCFS, Mount, run, status
+from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.twin.client import Twin
+
+
+def warm(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command, whatever comes of it."""
+    command = [str(word) for word in (*IDCFS, "warm", *words)]
+    return subprocess.run(command, input=stdin or "", capture_output=True, text=True, timeout=60, check=False)
+
+
+def started(*words: str | Path) -> subprocess.Popen[str]:
+    command = [str(word) for word in (*IDCFS, "warm", *words)]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def summary(stdout: str) -> tuple[int, int, int]:
+    """Files, bytes and failures, from the one line that stdout is."""
+    match = re.fullmatch(r"warmed ([\d,]+) files?, ([\d,]+) bytes in \d+\.\d s; ([\d,]+) failed\n", stdout)
+    assert match, stdout
+    files, size, failed = (int(number.replace(",", "")) for number in match.groups())
+    return files, size, failed
+
+
+def counters(made: Mount) -> dict[str, Any]:
+    found: dict[str, Any] = status(made.path)["counters"]
+    return found
+
+
+def read_all(directory: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in directory.rglob("*.dcm")}
+
+
+def stored(sample: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in sample.rglob("*.dcm")}
+
+
+@pytest.fixture
+def made(mount: MountMaker, twin: Twin, sample_index: Path) -> Mount:
+    return mount(twin.url, "--index", sample_index)
+
+
+def a_series(made: Mount) -> Path:
+    """A directory of 60 instances of 0.5 MB."""
+    (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
+    return series
+
+
+# --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_warm_is_read_without_a_request(made: Mount, sample: Path) -> None:
+    expected = stored(sample)
+    whole = (len(expected), sum(map(len, expected.values())), 0)
+    done = warm(made.path)
+    assert (done.returncode, done.stderr, summary(done.stdout)) == (0, "", whole)
+    before = counters(made)["requests"]
+    assert before > len(expected)
+    assert read_all(made.path) == expected
+    again = warm(made.path)
+    assert (again.returncode, again.stderr, summary(again.stdout)) == (0, "", whole)
+    assert counters(made)["requests"] == before
+
+
+def test_what_is_warm_stays_so_without_an_archive(
+    mount: MountMaker, made: Mount, sample: Path, sample_index: Path, twin: Twin
+) -> None:
+    assert warm(made.path).returncode == 0
+    run([*IDCFS, "umount", made.path])
+    again = mount(twin.url, "--index", sample_index, "--offline")
+    assert read_all(again.path) == stored(sample)
+    assert counters(again)["requests"] == 0
+
+
+def test_pages_that_the_kernel_keeps_do_not_hide_a_file_from_it(made: Mount) -> None:
+    path = min(a_series(made).iterdir())
+    path.read_bytes()
+    before = counters(made)
+    path.read_bytes()
+    assert counters(made)["hits"] == before["hits"]  # the kernel has it
+    assert warm(path).returncode == 0
+    read = counters(made)
+    assert read["hits"] > before["hits"]
+    path.read_bytes()
+    assert counters(made)["hits"] > read["hits"]  # nor has it filled the kernel's memory
+
+
+def test_anything_in_a_mount_can_be_given_and_is_fetched_once(
+    mount: MountMaker, twin: Twin, sample_index: Path
+) -> None:
+    made = mount(twin.url, "--index", sample_index, "--prefetch", "0")
+    series = a_series(made)
+    files = sorted(series.iterdir())
+    done = warm(files[0])
+    assert summary(done.stdout)[0] == 1
+    lines = "\n".join(map(str, [files[1], series, series, *files[:3], ""]))
+    done = warm(series.parent, "-", f"{series}/", "--jobs", "3", stdin=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    in_study = sum(len(os.listdir(path)) for path in series.parent.iterdir())
+    assert summary(done.stdout)[0] == in_study > 60
+    assert counters(made)["wado_requests"] == in_study
+
+
+def test_a_list_of_paths_comes_from_stdin(made: Mount) -> None:
+    series = sorted(str(path) for path in made.path.glob("rider_twin/*/*/*"))
+    done = warm(stdin="\n".join(series))  # without the last line's end
+    assert (done.returncode, done.stderr) == (0, "")
+    assert summary(done.stdout)[0] == 47
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def test_on_a_terminal_a_bar_shows_how_it_goes(made: Mount, twin: Twin) -> None:
+    missing = min(a_series(made).iterdir())
+    twin.set(match="/instances/", missing=[missing.stem], bytes_per_second=2_000_000)
+    terminal, end = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [*IDCFS, "warm", str(a_series(made))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True, env=env) as process:
+        os.close(end)
+        shown = b""
+        while piece := read_terminal(terminal):
+            shown += piece
+        assert process.stdout is not None
+        assert summary(process.stdout.read())[::2] == (59, 1)
+    os.close(terminal)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"\d+\.\d/\d+\.\d MB \d+\.\d MB/s \d\d:\d\d \d+ of 60 files", plain), plain
+    assert f"idcfs: {missing}: {os.strerror(errno.ESTALE)}\r\n" in plain
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # EIO: nobody holds its other end any more
+        return b""
+
+
+def test_every_file_that_cannot_be_had_is_a_line(made: Mount, twin: Twin) -> None:
+    missing = sorted(a_series(made).iterdir())[5:8]
+    twin.set(missing=[path.stem for path in missing])
+    done = warm(a_series(made))
+    assert done.returncode == 1
+    assert summary(done.stdout)[::2] == (57, 3)
+    assert sorted(done.stderr.splitlines()) == [f"idcfs: {path}: {os.strerror(errno.ESTALE)}" for path in missing]
+    twin.reset()
+    again = warm(a_series(made))
+    assert (again.returncode, summary(again.stdout)[::2]) == (0, (60, 0))
+
+
+def test_a_series_that_cannot_be_listed_is_a_line(made: Mount, twin: Twin) -> None:
+    series = next(made.path.glob("chest_twin/*/*/*"))
+    twin.set(match=series.name, fail_always=403)
+    done = warm(made.path / "chest_twin")
+    assert (done.returncode, summary(done.stdout)[2]) == (1, 1)
+    assert done.stderr == f"idcfs: {series}: {os.strerror(errno.EACCES)}\n"
+
+
+def test_paths_that_cannot_be_used_are_told_before_anything_is_fetched(
+    made: Mount, tmp_path: Path, sample_index: Path
+) -> None:
+    bad = [tmp_path, made.path / "nothing", sample_index, Path("/nothing")]
+    done = warm(made.path / "rider_twin", *bad)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"idcfs: {tmp_path}: not in an idcfs mount",
+        f"idcfs: {made.path / 'nothing'}: No such file or directory",
+        f"idcfs: {sample_index}: not in an idcfs mount",
+        "idcfs: /nothing: No such file or directory",
+    ]
+    assert counters(made)["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "idcfs: there is no path on stdin"),
+        (("",), "idcfs: : No such file or directory"),
+        (("--jobs", "25", "/"), "idcfs: Invalid value for '--jobs'"),
+        (("two\nlines",), r"idcfs: two\nlines: No such file or directory"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str) -> None:
+    done = warm(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_a_disk_cache_nothing_is_fetched(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index, "--cache-size", "0")
+    done = warm(made.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"idcfs: the idcfs at {made.path} keeps nothing on disk: mount it without --cache-size 0\n"
+    assert counters(made)["requests"] == 0
+
+
+def test_more_than_the_cache_holds_is_told(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB")
+    done = warm(made.path / "rider_twin")  # 6 MB
+    assert (done.returncode, summary(done.stdout)[0]) == (0, 47)
+    assert done.stderr.startswith("idcfs: this is more than the disk cache holds")
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- what stops it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_at_once_and_it_goes_on_the_next_time(
+    number: signal.Signals, made: Mount, twin: Twin, sample: Path
+) -> None:
+    twin.set(match="/instances/", bytes_per_second=300_000)
+    with started(made.path) as process:
+        assert eventually(lambda: counters(made)["bytes_from_archive"] > 1_500_000)
+        process.send_signal(number)
+        since = time.monotonic()
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        assert time.monotonic() - since < 5  # to go on would take 9
+    assert process.returncode == 130
+    assert summary(stdout)[2] == 0
+    assert stderr == "idcfs: stopped: run it again to go on\n"
+    twin.reset()
+    again = warm(made.path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert read_all(made.path) == stored(sample)
+
+
+def test_a_signal_ends_it_while_paths_are_looked_at(made: Mount, twin: Twin) -> None:
+    series = next(made.path.glob("rider_twin/*/*/*"))
+    twin.set(latency_seconds=2.5)
+    with started(series / "1.2.3.dcm") as process:  # has to be listed to know
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, stdout, stderr.strip()) == (130, "", "idcfs: stopped")
+
+
+@pytest.mark.parametrize("how", ["killed", "detached"])
+def test_a_mount_that_goes_away_ends_it_with_one_line(how: str, made: Mount, twin: Twin) -> None:
+    twin.set(match="/instances/", bytes_per_second=300_000)
+    with started(made.path) as process:
+        assert eventually(lambda: counters(made)["bytes_from_archive"] > 1_500_000)
+        if how == "killed":
+            os.kill(made.pid, signal.SIGKILL)
+        else:
+            mounts.unmount(made.path, lazy=True)
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert summary(stdout)[2] == 0
+    assert stderr == "idcfs: gave up: the mount is gone; run it again to go on\n"
+
+
+def test_an_archive_that_gives_no_more_ends_it(made: Mount, twin: Twin) -> None:
+    twin.set(match="/instances/", quota_bytes=2_000_000)
+    done = warm(made.path)
+    assert done.returncode == 1
+    *lines, last = done.stderr.splitlines()
+    reason = os.strerror(errno.EDQUOT)
+    assert last == f"idcfs: gave up: 20 failures in a row ({reason}); run it again to go on"
+    assert 4 < len(lines) <= summary(done.stdout)[2] < 20 + 16
+    assert all(line.endswith(f".dcm: {reason}") for line in lines)
+
+
+def test_a_dead_mount_is_refused(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    os.kill(made.pid, signal.SIGKILL)
+    assert eventually(lambda: mounts.is_stale(made.path))
+    done = warm(made.path / "rider_twin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"idcfs: {made.path / 'rider_twin'}: {os.strerror(errno.ENOTCONN)}\n"
