@@ -64,15 +64,15 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
 
-    Mounts that run go on with what they have in memory, and fetch the rest again. The catalogs stay: they hold only
-    what the index says, and are built in seconds.
+    Mounts that run go on with what they have in memory, and fetch the rest again. The catalogs of indexes stay: they
+    hold nothing of an archive, and are built in seconds.
     """
     from .content import upkeep
-    from .namespace import store
+    from .namespace import index, store
 
     directory = _cache_at(cache_dir)
     contents, kept = upkeep.clear(directory / BLOCKS_NAME), store.clear(directory / STORE_NAME)
-    freed = contents.bytes + kept.bytes - store.info(directory / STORE_NAME).bytes
+    freed = contents.bytes + kept.bytes - store.info(directory / STORE_NAME).bytes + index.clear_searched(directory)
     click.echo(
         f"freed {max(0, freed):,} bytes (instances: {contents.instances:,}, "
         f"lists: {kept.lists:,}, sizes: {kept.sizes:,})"

@@ -18,8 +18,9 @@ from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
 from idcfs.filesystem import STATUS_NAME, Attributes, Entry, Filesystem
+from idcfs.namespace.build import catalog_of_records
 from idcfs.namespace.catalog import Catalog
-from idcfs.namespace.index import searched_catalog, unsearched_catalog
+from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES, Listings
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.namespace.store import SeriesStore
@@ -424,7 +425,7 @@ class Search:
         await trio.testing.wait_all_tasks_blocked()
         if isinstance(self.records, IdcfsError):
             raise self.records
-        return searched_catalog("host:8042", self.records)
+        return catalog_of_records("host:8042", self.records)
 
 
 @asynccontextmanager

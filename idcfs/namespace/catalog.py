@@ -215,7 +215,7 @@ def metadata(
     """What a table of ``SCHEMA`` says beside its rows.
 
     :param releases: time of each IDC release, in seconds since the epoch.
-    :param values: the value behind each shortened name, which is no UTF-8 if cut and so stands as Latin-1.
+    :param values: the value behind each shortened name, whose bytes stand as Latin-1.
     """
     return {
         "format": str(FORMAT),

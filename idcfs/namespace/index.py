@@ -62,13 +62,6 @@ def open_catalog(index: str, cache_dir: Path) -> Catalog:
     return catalog
 
 
-def searched_catalog(archive: str, records: Iterable[SeriesRecord]) -> Catalog:
-    """A catalog in memory over the series that a DICOMweb server lists, as one collection called ``archive``."""
-    from .build import catalog_of_records  # here, not above: building needs 30 MB more of libraries
-
-    return catalog_of_records(archive, records)
-
-
 async def search_catalog(
     search: Search, archive: ArchiveSettings, cache_dir: Path, *, offline: bool = False
 ) -> Catalog:
