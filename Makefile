@@ -35,7 +35,7 @@ mount: setup  ## Mount all of IDC at MOUNTPOINT (default ~/idc), with MOUNT_ARGS
 	@echo "The Imaging Data Commons is mounted at $(MOUNTPOINT); take it off with: $(bin)/idcfs umount $(MOUNTPOINT)"
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
-	@$(python) -m pytest --durations=15 --durations-min=1 $(PYTEST_ARGS)
+	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)
 
 lint: setup-dev  ## Check style, types, and that imports point downward
 	$(python) -m ruff check

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import click
 
-from . import mounts, options
-from .console import Bar, printable
+from . import mounts, options, running
+from .console import Bar, printable, say
 from .errors import UsageError
 from .settings import BLOCKS_NAME, STORE_NAME
-
-_OURS = (BLOCKS_NAME, STORE_NAME, "searched", "catalog*")
-"""What a cache directory may hold; one with other things and none of these is not a cache."""
 
 cache_dir_option = click.option(
     "--cache-dir",
@@ -64,8 +61,9 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
 
-    Mounts that run go on with what they have in memory, and fetch the rest again. The catalogs of indexes stay: they
-    hold nothing of an archive, and are built in seconds.
+    Mounts that run go on with what they have in memory, which they do not write again, and fetch the rest anew: mount
+    again before 'idcfs warm', or that would not be kept. The catalogs of indexes stay: they hold nothing of an archive,
+    and are built in seconds.
     """
     from .content import upkeep
     from .namespace import index, store
@@ -77,6 +75,8 @@ def clear(cache_dir: Path | None) -> None:
         f"freed {max(0, freed):,} bytes (instances: {contents.instances:,}, "
         f"lists: {kept.lists:,}, sizes: {kept.sizes:,})"
     )
+    if users := len(running.mounts_using(directory)):
+        say(f"{users} mount{'s use' if users > 1 else ' uses'} it: mount again before 'idcfs warm'")
 
 
 @cache.command()
@@ -110,9 +110,18 @@ def _cache_at(given: Path | None) -> Path:
         return directory
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be read: {error.strerror}") from None
-    if names and not any(path.match(pattern) for path in names for pattern in _OURS):
+    if names and not _is_cache(names):
         raise UsageError(f"{directory} is not a cache directory of idcfs: it holds other files, and none of a cache")
     return directory
+
+
+def _is_cache(names: list[Path]) -> bool:
+    """Whether a directory that holds ``names`` is a cache: only other things are in one that is not."""
+    if any(path.name in (BLOCKS_NAME, STORE_NAME) for path in names):
+        return True
+    from .namespace import index  # not sooner: it takes twice as long to load as the rest of the command
+
+    return any(path.match(pattern) for path in names for pattern in index.KEPT_NAMES)
 
 
 def _free(directory: Path) -> int:

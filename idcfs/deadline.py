@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 import trio
 
@@ -37,9 +38,9 @@ class Progress:
             raise DeadlinePassed(f"{what}: no progress for {self._timeout:g} s")
 
     def advance(self, amount: int) -> None:
-        """``amount`` bytes have arrived."""
+        """``amount`` bytes have arrived; means nothing while the clock is stopped."""
         self._since_last += amount
-        if self._since_last >= FLOOR_BYTES:
+        if self._since_last >= FLOOR_BYTES and self._scope.deadline != inf:
             self.restart()
 
     def restart(self) -> None:
@@ -57,5 +58,10 @@ class Progress:
         self._scope.deadline += seconds
 
     def pause(self) -> None:
-        """Stop the clock, until ``restart``."""
-        self._scope.deadline = float("inf")
+        """Stop the clock, until ``restart`` or ``resume``."""
+        self._scope.deadline = inf
+
+    def resume(self) -> None:
+        """Give a whole timeout if the clock was stopped."""
+        if self._scope.deadline == inf:
+            self.restart()

@@ -64,6 +64,7 @@ class SeriesContent:
             series_uid=series.series_uid,
             instance_uid=self.listing.instance_uid(ordinal),
             transfer_syntaxes=series.transfer_syntaxes,
+            is_fixed=bool(series.content),
         )
 
     def size(self, ordinal: int) -> int:

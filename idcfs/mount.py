@@ -47,6 +47,7 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
     :raises IdcfsError: if the mount cannot be made.
     """
     heap.return_large_blocks()
+    os.umask(0o077)  # what is cached may hold patients' names
     _make_private(settings.cache_dir)
     catalog = _catalog(settings)
     for number in _SIGNALS:
@@ -91,7 +92,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
 def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, DiskTier]:
     content = settings.content
     memory = MemoryTier(content.memory_cache_bytes)
-    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats, elsewhere=memory.get)
+    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats)
     stats.gauge("cache_bytes", lambda: memory.size)
     stats.gauge("disk_cache_bytes", lambda: disk.size)
     return memory, disk

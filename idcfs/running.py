@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from . import mounts
 from .errors import IdcfsError, UsageError
 
 _STATUS_NAME = ".status.json"
+_GLANCE_SECONDS = 1.0
+"""How long is waited for mounts of which nobody asked to hear."""
 
 
 def idcfs_at(mountpoint: Path) -> Path:
@@ -39,6 +45,26 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
         raise IdcfsError(
             f"the idcfs at {mountpoint} does not answer ({reason}): 'idcfs umount --lazy {mountpoint}' detaches it"
         ) from None
+
+
+def mounts_using(cache_dir: Path) -> list[Path]:
+    """Mountpoints of every idcfs that keeps what it knows in ``cache_dir``; one that does not soon say so is left out."""
+    found: list[Path] = []
+    directory = os.path.realpath(cache_dir)
+
+    def look(mountpoint: Path) -> None:
+        with suppress(OSError, ValueError, LookupError, TypeError):  # dead, another user's, or older than this
+            if os.path.realpath(_status_of(mountpoint)["cache_dir"]) == directory:
+                found.append(mountpoint)
+
+    # All at once, in threads: one that stands still holds up neither the others nor, for long, whoever asks.
+    threads = [Thread(target=look, args=(mountpoint,), daemon=True) for mountpoint in mounts.idcfs_mounts()]
+    end = time.monotonic() + _GLANCE_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return sorted(found)
 
 
 def _status_of(mountpoint: Path) -> dict[str, Any]:

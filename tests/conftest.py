@@ -14,6 +14,11 @@ from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The walk over the whole index first: it takes longest, and of tests in parallel the last ones run alone."""
+    items.sort(key=lambda item: item.path.name != "test_real_index.py")
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where sample data is made."""

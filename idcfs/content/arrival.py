@@ -4,24 +4,24 @@ Bytes come in order. The block that is arriving is kept here until the next one 
 reads in order is served from it, whatever the cache can hold. Nothing is handed out before the file meta has shown that
 this is the instance asked for, stored as the index says.
 
-A body that broke off is followed by another one: from where it broke off if the source can start there, else from byte
-0, of which only the bytes not yet known are taken.
+A body that broke off is followed by another one: from where it broke off if the source can start there, else from
+where the first one began. Of that only the bytes not yet known are taken, once a digest has shown the others the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from xxhash import xxh3_128
+
 from ..errors import Damaged, Truncated, WrongSize
-from ..settings import BLOCK_BYTES, KIB
+from ..settings import BLOCK_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 
 _MAX_BYTES = (1 << 63) - 1
 """Largest size that stat can tell."""
-_HEAD_BYTES = 4 * KIB
-"""How much of a second body is compared with the first: the file meta is in there, and tells transcoded bytes apart."""
 
 
 class Arrival:
@@ -54,7 +54,8 @@ class Arrival:
         self._first = self._block = start // BLOCK_BYTES
         self._buffer = memoryview(b"")  # one for all blocks: fresh memory costs more than copying does
         self._filled = 0
-        self._head = b""
+        self._known = xxh3_128()  # of all bytes from the first block on
+        self._again = xxh3_128()  # of those that come once more
         self._skip = 0
 
     @property
@@ -64,8 +65,10 @@ class Arrival:
 
     @property
     def resume_at(self) -> int:
-        """Where the next body is asked to start: further on only if what is here is proven and more is wanted."""
-        return self.position if self._checked and not self.has_all else 0
+        """Where the next body is asked to start: further on only if more is wanted of bytes that cannot change."""
+        if self._checked and self._instance.is_fixed and not self.has_all:
+            return self.position
+        return self._start
 
     @property
     def is_checked(self) -> bool:
@@ -110,19 +113,20 @@ class Arrival:
         if announced is not None:
             self._agree_on_size(announced)
             self._announced = True
-        self._skip = 0
-        if start == 0 and self._first == 0:
-            self._skip = self.position
+        if start in (self._start, self.position):
+            self._skip = self.position - start
+            self._again = xxh3_128()
         elif start == 0:
             self._begin_anew()
-        elif start != self.position:
+        else:
             raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.position}")
         if not self._buffer:
             self._buffer = memoryview(bytearray(BLOCK_BYTES if self.size is None else min(self.size, BLOCK_BYTES)))
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
-        self._first = self._block = self._filled = 0
+        self._first = self._block = self._filled = self._skip = 0
+        self._known = xxh3_128()
         self._checked = False
         self.stop = None
 
@@ -159,13 +163,12 @@ class Arrival:
         self._keep()
 
     def _skip_known(self, data: memoryview) -> memoryview:
-        start = self.position - self._skip
-        known = min(self._skip, len(data))
-        compared = self._head[start : start + known]
-        if data[: len(compared)] != compared:
+        known = data[: self._skip]
+        self._again.update(known)
+        self._skip -= len(known)
+        if not self._skip and self._again.digest() != self._known.digest():
             raise Damaged(f"{self._instance}: the archive sends other bytes than it sent before")
-        self._skip -= known
-        return data[known:]
+        return data[len(known) :]
 
     def _add(self, piece: memoryview) -> None:
         if self._end is not None and self.position + len(piece) > self._end:
@@ -174,11 +177,15 @@ class Arrival:
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
         self._buffer[self._filled : self._filled + len(piece)] = piece
         self._filled += len(piece)
-        if self._first == 0 and len(self._head) < _HEAD_BYTES:
-            self._head += piece[: _HEAD_BYTES - len(self._head)]
+        self._known.update(piece)
         self._check(whole=False)
         if self._filled == BLOCK_BYTES and self.position != self._end:
             self._keep()
+
+    @property
+    def _start(self) -> int:
+        """Where the bytes asked for begin."""
+        return self._first * BLOCK_BYTES
 
     @property
     def _end(self) -> int | None:

@@ -86,7 +86,7 @@ class Download:
         self._room = room
         self._arrival = Arrival(instance, size, store, start, stop)
         self._error: IdcfsError | None = None
-        self._connected = False
+        self._slot: Slot | None = None
         self._finishing = False
         self._wanted_end = 0
         self._wanted_more = trio.Event()
@@ -129,7 +129,7 @@ class Download:
         """
         self._size_waiters += 1
         self.want(1)
-        self._wanted_more.set()  # where only the end can show it, standing still is over
+        self._go_on()  # where only the end can show it, standing still is over
         try:
             await self._size_settled.wait()
         finally:
@@ -138,6 +138,13 @@ class Download:
         if self.proven_size is None:
             raise self._failure()
         return self.proven_size
+
+    def hurry(self) -> None:
+        """Somebody waits for it now: what it has waited for a slot does not count."""
+        if not self.urgent:
+            self.urgent = True
+            if self._slot is None:
+                self._progress.restart()
 
     def want(self, end: int) -> None:
         """Somebody reads up to byte ``end``: stay ahead of that."""
@@ -190,13 +197,13 @@ class Download:
     @property
     def has_begun(self) -> bool:
         """Whether bytes have come that are the right ones."""
-        return self._arrival.is_checked and self._connected
+        return self._arrival.is_checked and self._slot is not None
 
     @property
     def is_nearly_done(self) -> bool:
         """Whether stopping would cost more than the rest does."""
         size, position = self._arrival.size, self._arrival.position
-        return self._connected and size is not None and size - position <= self._settings.finish_bytes
+        return self._slot is not None and size is not None and size - position <= self._settings.finish_bytes
 
     def rest(self) -> None:
         """Go on no further than the beginning, until somebody wants more."""
@@ -226,8 +233,11 @@ class Download:
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
+                if not self.urgent:
+                    self._progress.pause()  # it waits for others to be done, and may wait long
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
-                    self._connected = True
+                    self._slot = slot
+                    self._progress.resume()
                     await self._fetch(source, slot)
         except IdcfsError as error:
             self._error = error.with_traceback(None)  # whose frames would keep the arrived block in memory
@@ -307,7 +317,13 @@ class Download:
     def _run_to(self, end: int) -> None:
         if end > self._wanted_end:
             self._wanted_end = end
-            self._wanted_more.set()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """End a standing still; at once, since the slot must not be taken from who has a reader again."""
+        self._wanted_more.set()
+        if self._slot is not None:
+            self._slot.keep()
 
     @property
     def _is_idle(self) -> bool:

@@ -13,12 +13,15 @@ class Instance:
     """One stored instance: what it is called, and what is known beforehand of its bytes."""
 
     content: str
-    """Key of the series' content version: the same key never changes its bytes."""
+    """Key of the series' content version."""
     study_uid: str
     series_uid: str
     instance_uid: str
     transfer_syntaxes: frozenset[str] = frozenset()
     """Transfer syntaxes that the index lists for the series; empty where it lists none."""
+    is_fixed: bool = False
+    """Whether the key never changes its bytes, as a content UUID does not. Else an archive may have replaced the
+    instance, and what comes from the middle of it cannot be told from what belongs to another one."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -134,6 +134,7 @@ class Prefetcher:
         if trail is None:
             return
         trail.open_files = max(0, trail.open_files - 1)
+        trail.given_up = trail.given_up and not read_bytes  # the archive answers again
         trail.reads_all = 2 * read_bytes >= siblings.size(ordinal)
         self._fetch_ahead(trail)
 
@@ -142,7 +143,7 @@ class Prefetcher:
         if trail is None:
             trail = _Trail(siblings)
             while self._trails.currsize + trail.weight > MAX_FOLLOWED:
-                self._trails.popitem()[1].stop()
+                self._stop(self._trails.popitem()[1])
             self._trails[siblings.series] = trail
         return trail
 
@@ -187,6 +188,9 @@ class Prefetcher:
         except IdcfsError as error:
             log.debug("nothing more is fetched ahead of series %s: %s", trail.siblings.series, error)
             trail.give_up()
+        except Exception:
+            log.exception("fetching ahead of series %s failed: this is a bug", trail.siblings.series)
+            trail.give_up()
         finally:
             self._fetches -= 1
             del trail.fetching[ordinal]
@@ -208,13 +212,16 @@ class Prefetcher:
         else:
             trail.fetched.add(ordinal)
 
+    def _stop(self, trail: _Trail) -> None:
+        self._hungry.pop(trail, None)
+        trail.stop()
+
     async def _stop_idle_trails(self) -> None:
         """Stop fetching for those who have stopped reading; ends with the last fetch."""
         while active := [trail for trail in self._trails.values() if trail.fetching]:
             now = trio.current_time()
             for trail in active:
                 if not trail.open_files and now - trail.last_opened > IDLE_SECONDS:
-                    self._hungry.pop(trail, None)
-                    trail.stop()
+                    self._stop(trail)
             await trio.sleep(1)
         self._watching = False

@@ -33,12 +33,15 @@ class Reader:
         self._running: dict[Key, Download] = {}
         self._opened: Counter[Key] = Counter()
         self._sizes: dict[Key, int] = {}  # proven by downloads that ended while the instance was open
+        self._lingering: dict[Key, trio.CancelScope] = {}
         self._slots = Slots(settings.max_downloads)
         stats.gauge("running_downloads", lambda: len(self._running))
 
     def open(self, instance: Instance) -> None:
         """One reader more."""
         self._opened[instance.key] += 1
+        if (lingering := self._lingering.pop(instance.key, None)) is not None:
+            lingering.cancel()
 
     def close(self, instance: Instance) -> None:
         """One reader less; after the last, the download stops: see ``_leave``."""
@@ -60,7 +63,8 @@ class Reader:
         try:
             if instance.key in self._sizes:
                 return self._sizes[instance.key]
-            while (download := self._download(instance, None)).retiring:
+            await self._tiers.load(instance.key)
+            while (download := self._download(instance, None, 0)).retiring:
                 await self._end(download)
             self._hurry(download)
             return await download.size()
@@ -92,14 +96,19 @@ class Reader:
         """
         self.open(instance)
         try:
-            learn(await self._download(instance, size).whole())
+            await self._tiers.load(instance.key)
+            block = 0 if size is None else self._first_missing(instance.key, size, 0)
+            while block is not None:
+                size = await self._download(instance, size, block).whole()
+                learn(size)
+                block = self._first_missing(instance.key, size, block + 1)  # what has gone again is not worth it
         finally:
             self.close(instance)
 
     async def has_all(self, instance: Instance, size: int) -> bool:
         """Whether all of an instance of ``size`` bytes seems to be kept."""
         await self._tiers.load(instance.key)
-        return all(self._tiers.has(instance.key, one.block) for one in slices(0, size))
+        return self._first_missing(instance.key, size, 0) is None
 
     def is_fetching(self, instance: Instance) -> bool:
         """Whether a download of it is running."""
@@ -148,12 +157,16 @@ class Reader:
             raise WrongSize(f"{instance}: the archive has not the {size} bytes expected")
         return block[wanted.start : wanted.stop]
 
-    def _download(self, instance: Instance, size: int | None, block: int = 0) -> Download:
-        """The running download, else a new one that starts with ``block``, or earlier."""
+    def _first_missing(self, key: Key, size: int, start: int) -> int | None:
+        blocks = range(start, -(-size // BLOCK_BYTES))
+        return next((block for block in blocks if not self._tiers.has(key, block)), None)
+
+    def _download(self, instance: Instance, size: int | None, block: int) -> Download:
+        """The running download, else a new one that starts with ``block``, which is missing, or earlier."""
         key = instance.key
         download = self._running.get(key)
         if download is None or download.closed:
-            start, stop = self._missing(key, size, block)
+            start, stop = self._missing(instance, size, block)
             store = partial(self._tiers.put, instance)
             download = Download(instance, size, self._settings, store, self._tiers.room, start, stop)
             self._nursery.start_soon(self._run, key, download)
@@ -161,21 +174,22 @@ class Reader:
             self._stats.count("downloads")
         return download
 
-    def _missing(self, key: Key, size: int | None, block: int) -> tuple[int, int | None]:
+    def _missing(self, instance: Instance, size: int | None, block: int) -> tuple[int, int | None]:
         """What to ask for, [start, stop), where ``block`` is missing: up to what is kept.
 
-        From the beginning unless that is kept: only there it shows that the archive sends the right instance.
+        From the beginning unless that is kept: only there it shows that the archive sends the right instance. And
+        unless the bytes can never change: then a whole body is compared with what is kept as it passes.
         """
-        if size is None or not self._tiers.has(key, 0):
+        if size is None or not instance.is_fixed or not self._tiers.has(instance.key, 0):
             return 0, None
-        blocks = -(-size // BLOCK_BYTES)
-        stop = next((later for later in range(block + 1, blocks) if self._tiers.has(key, later)), None)
+        blocks = range(block + 1, -(-size // BLOCK_BYTES))
+        stop = next((later for later in blocks if self._tiers.has(instance.key, later)), None)
         return block * BLOCK_BYTES, None if stop is None else stop * BLOCK_BYTES
 
     def _hurry(self, download: Download) -> None:
         """Somebody waits for it now."""
         if not download.urgent:
-            download.urgent = True
+            download.hurry()
             self._slots.serve_urgent()
 
     async def _end(self, download: Download) -> None:
@@ -193,11 +207,14 @@ class Reader:
             download.abandon()
         else:
             download.rest()
-            self._nursery.start_soon(self._stop_later, key, download)
+            scope = self._lingering[key] = trio.CancelScope()
+            self._nursery.start_soon(self._stop_later, key, download, scope)
 
-    async def _stop_later(self, key: Key, download: Download) -> None:
-        await trio.sleep(self._settings.linger_seconds)
-        if not self._opened[key]:
+    async def _stop_later(self, key: Key, download: Download, scope: trio.CancelScope) -> None:
+        """Unless it is opened again meanwhile."""
+        with scope:
+            await trio.sleep(self._settings.linger_seconds)
+            del self._lingering[key]
             download.abandon()
 
     async def _run(self, key: Key, download: Download) -> None:

@@ -34,6 +34,10 @@ class Slot:
         finally:
             self._slots.remove_spare(self)
 
+    def keep(self) -> None:
+        """It is needed after all: nobody may take it."""
+        self._slots.remove_spare(self)
+
     def advance(self, amount: int) -> None:
         """``amount`` bytes have arrived: whoever waits for a slot sees that it is worth waiting."""
         self._slots.advance(amount)

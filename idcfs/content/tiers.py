@@ -10,7 +10,7 @@ from .instance import Instance
 
 
 class Tiers:
-    """Where blocks are kept. The same key never changes its bytes, so the two tiers cannot contradict each other."""
+    """Where blocks are kept. What is put in must be what is kept of the instance already, in either tier."""
 
     def __init__(self, memory: MemoryTier, disk: DiskTier, stats: Stats) -> None:
         self._memory = memory

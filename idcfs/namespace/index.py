@@ -33,6 +33,10 @@ _KEEP_SECONDS = 30 * 86_400
 
 _SEARCHED = "searched"
 """Where in the cache directory the lists of archives are."""
+_CATALOG = "catalog-"
+"""What the name of a catalog begins with, also of one that is being built."""
+KEPT_NAMES = (_SEARCHED, f"{_CATALOG}*", "catalog.lock")
+"""Patterns of what a cache directory holds of indexes."""
 _SCRATCH = (None, "/dev/shm")
 """Where a catalog that cannot be kept is built: the usual temporary directory, and memory where that is full too."""
 _RECORDS_PER_LINE = 1_000
@@ -89,7 +93,7 @@ async def search_catalog(
 def searched_path(archive: ArchiveSettings, cache_dir: Path) -> Path:
     """Where the catalog of what ``archive`` lists is kept; the name is that of its one collection, so it counts too."""
     identity = hashlib.blake2b(f"{archive.name}\0{archive.base_url}".encode(), digest_size=10).hexdigest()
-    return cache_dir / _SEARCHED / f"catalog-{FORMAT}-{identity}.arrow"
+    return cache_dir / _SEARCHED / f"{_CATALOG}{FORMAT}-{identity}.arrow"
 
 
 def clear_searched(cache_dir: Path) -> int:
@@ -103,7 +107,7 @@ def clear_searched(cache_dir: Path) -> int:
     freed = 0
     try:
         with locked(directory):
-            for path in directory.glob("catalog-*"):
+            for path in directory.glob(f"{_CATALOG}*"):
                 freed += path.stat().st_size
                 path.unlink()
     except FileNotFoundError:
@@ -210,7 +214,7 @@ def catalog_path(index: str, cache_dir: Path) -> Path:
             raise UsageError(f"--index {index} is not a file: give packaged, qido or a parquet file")
         stamp = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
         identity = "file-" + hashlib.blake2b(stamp.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return cache_dir / f"catalog-{FORMAT}-{identity}.arrow"
+    return cache_dir / f"{_CATALOG}{FORMAT}-{identity}.arrow"
 
 
 def _build(index: str, path: Path) -> None:
@@ -246,7 +250,7 @@ def _run_builder(*arguments: str, lines: Iterable[bytes] = ()) -> tuple[int, str
 
 
 def _remove_unused(directory: Path) -> None:
-    for path in directory.glob("catalog-*"):
+    for path in directory.glob(f"{_CATALOG}*"):
         with suppress(OSError):  # gone by now, or not ours to remove
             if path.stat().st_mtime < time.time() - _KEEP_SECONDS:
                 path.unlink()

@@ -1,7 +1,8 @@
 """The instances of one series: asked for once, sorted by name, kept while the mount lives or memory allows.
 
-What the archive lists is kept on disk too (``store.py``) and used from there without a request if it is as many as the
-index says, since content never changes; else only while the archive cannot be asked.
+What the archive lists is kept on disk too (``store.py``). Where the index gives a content UUID, which names what never
+changes, it is used from there without a request if it is as many as the index says. Else each mount asks once, since
+an archive may get other instances, as many as before; and what is kept serves while the archive cannot be asked.
 
 A listing also owns what is known of its instances' sizes. Exact are the size of a one-instance series (the index's sum
 is that of the file) and of every instance that was ever opened. For the others the index gives only a sum; each shows
@@ -194,7 +195,7 @@ class Listings:
         content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
         kept = await self._store.load(content)
         uids = kept.uids
-        if uids is None or len(uids) != series.instances:
+        if uids is None or not self._may_trust(row, series, uids):
             uids = await self._ask(row, series, content, uids, where)
         if len(uids) > MAX_ORDINAL:
             raise Damaged(f"{where}: {len(uids)} instances are more than inode numbers have room for")
@@ -205,6 +206,10 @@ class Listings:
         self._check_same(row, listing, where)
         self._kept[row] = listing
         return listing
+
+    def _may_trust(self, row: int, series: Series, kept: tuple[str, ...]) -> bool:
+        """Whether a kept list needs no asking: its content never changes, or this mount has shown the series before."""
+        return len(kept) == series.instances and (bool(series.content) or row in self._seen)
 
     async def _ask(
         self, row: int, series: Series, content: str, kept: tuple[str, ...] | None, where: str

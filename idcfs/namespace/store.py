@@ -4,6 +4,9 @@ Keyed by content (the series' content UUID where the index has one), so an entry
 the file costs one query per series and provisional sizes, nothing else; so it is never a reason to fail: what cannot be
 written stays in memory.
 
+A damaged file is removed under a lock that all who open it take, and mounts that still have it open follow to the one
+that took its place.
+
 A list is kept as ``listing.uids``: a checksum, then the UIDs, one a line, compressed (17–21 bytes per instance). SQLite
 notices torn pages, not flipped bits, and a wrong list would name files that are none: so one that its checksum does
 not fit is not kept.
@@ -11,12 +14,15 @@ not fit is not kept.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
+import os
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +40,19 @@ _MAX_BYTES = 2**63 - 1  # SQLite's and the kernel's
 _FLUSH_SECONDS = 0.5
 """What is learnt within this time is written together."""
 _BUSY_SECONDS = 5.0
-"""Longest wait for another mount that is writing."""
+"""Longest wait for another mount that is writing, or that opens the file."""
+_POLL_SECONDS = 0.05
+_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,  # the statement does not suit the tables: no such table, no such column
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CONSTRAINT,  # never in tables as they were made: what is inserted has been deleted before
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""What SQLite says of a file that will never do, in primary result codes; any other failure may pass."""
 _MAX_WAITING = 1_000_000
 """Instances (about 100 bytes each) of lists that wait to be written; the largest series of IDC v25 has 91,980. More
 come together only where nothing can be written, or in a list that had better not become one value of a database."""
@@ -77,7 +95,9 @@ class SeriesStore:
         self._wake = trio.Event()
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._warned = False
-        self._connection: sqlite3.Connection | None = self._open()
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # which file that is
+        self._open()
 
     async def load(self, content: str) -> Kept:
         """Everything known of ``content``."""
@@ -87,9 +107,9 @@ class SeriesStore:
         return Kept(self._lists.get(content, uids), known)
 
     def remember_list(self, content: str, uids: Iterable[str]) -> None:
-        """Keep the list of all instances of a series, in place of what was kept; written a moment later."""
+        """Keep the list of all instances of a series, each once, in place of what was kept; written a moment later."""
         self._lists.pop(content, None)  # so that it stands last
-        self._lists[content] = tuple(dict.fromkeys(uids))
+        self._lists[content] = tuple(uids)
         waiting = sum(map(len, self._lists.values()))
         while waiting > _MAX_WAITING:  # the oldest give way: asking for one again costs a query
             waiting -= len(self._lists.pop(next(iter(self._lists))))
@@ -113,7 +133,13 @@ class SeriesStore:
             await trio.sleep(_FLUSH_SECONDS)
             self._wake = trio.Event()
             sizes, lists = dict(self._sizes), dict(self._lists)
-            if await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time):
+            try:
+                done = await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time)
+            except Exception:
+                # Not tried again: it would fail every later round too, and to have lost it costs a query.
+                log.exception("%s: what was learnt last is not kept: this is a bug", self._path)
+                done = True
+            if done:
                 self._sizes = {key: size for key, size in self._sizes.items() if sizes.get(key, -1) != size}
                 self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
 
@@ -123,31 +149,48 @@ class SeriesStore:
         if self._connection is not None:
             self._connection.close()
 
-    def _open(self) -> sqlite3.Connection | None:
+    def _open(self, damage: sqlite3.DatabaseError | None = None) -> None:
+        """Open the file, instead of the one that is open; that one is removed if it is damaged and still in place."""
+        before, self._connection = self._connection, None
         try:
-            return _connect(self._path)
-        except sqlite3.OperationalError as error:  # no place, no right, no space: nothing is wrong with the file
+            with _locked(self._path.parent):
+                if damage is not None and self._opened == _identity(self._path):
+                    self._remove(damage)
+                self._connection = self._connect()
+                self._opened = _identity(self._path)
+        except (sqlite3.DatabaseError, OSError) as error:
             self._warn(error)
-            return None
-        except sqlite3.DatabaseError as error:
-            return self._start_anew(error)
+        if before is not None:
+            with suppress(sqlite3.Error):  # a damaged file may fail even here
+                before.close()  # not sooner: while it is open, no new file can have the same identity
 
-    def _start_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection | None:
-        log.warning("%s is damaged (%s): starting it anew", self._path, error)
+    def _connect(self) -> sqlite3.Connection:
         try:
-            _remove(self._path)
             return _connect(self._path)
-        except (sqlite3.DatabaseError, OSError) as failure:
-            self._warn(failure)
-            return None
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self._remove(error)
+            return _connect(self._path)
+
+    def _remove(self, damage: sqlite3.DatabaseError) -> None:
+        log.warning("%s is damaged (%s): starting it anew", self._path, damage)
+        _remove(self._path)
+
+    def _current(self) -> sqlite3.Connection | None:
+        """The connection, to the file that is there now: another mount may have found the last one damaged."""
+        if self._connection is not None and self._opened != _identity(self._path):
+            self._open()
+        return self._connection
 
     def _read(self, content: str) -> Kept:
-        if self._connection is None:
+        connection = self._current()
+        if connection is None:
             return Kept(None, {})
         try:
-            rows = self._connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
+            rows = connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
             sizes = {uid: size for uid, size in rows if isinstance(size, int) and 0 < size <= _MAX_BYTES}
-            row = self._connection.execute("SELECT uids, instances FROM listing WHERE content = ?", (content,))
+            row = connection.execute("SELECT uids, instances FROM listing WHERE content = ?", (content,))
             return Kept(_unpacked(content, *(row.fetchone() or (None, None))), sizes)
         except sqlite3.DatabaseError as error:
             self._recover(error)
@@ -155,7 +198,8 @@ class SeriesStore:
 
     def _write(self, sizes: _Sizes, lists: _Lists) -> bool:
         """Whether all of it is on disk now."""
-        if self._connection is None or not (sizes or lists):
+        connection = self._current()
+        if connection is None or not (sizes or lists):
             return False
         known = [(content, uid, size) for (content, uid), size in sizes.items() if size is not None]
         packed = [
@@ -164,11 +208,11 @@ class SeriesStore:
             if not any("\n" in uid for uid in uids)  # which no UID holds, whatever else a server may give
         ]
         try:
-            with self._connection:
-                self._connection.executemany("DELETE FROM size WHERE content = ? AND instance = ?", sizes)
-                self._connection.executemany("INSERT INTO size VALUES (?, ?, ?)", known)
-                self._connection.executemany("DELETE FROM listing WHERE content = ?", [(content,) for content in lists])
-                self._connection.executemany("INSERT INTO listing VALUES (?, ?, ?)", packed)
+            with connection:
+                connection.executemany("DELETE FROM size WHERE content = ? AND instance = ?", sizes)
+                connection.executemany("INSERT INTO size VALUES (?, ?, ?)", known)
+                connection.executemany("DELETE FROM listing WHERE content = ?", [(content,) for content in lists])
+                connection.executemany("INSERT INTO listing VALUES (?, ?, ?)", packed)
         except sqlite3.DatabaseError as error:
             self._recover(error)
             return False
@@ -176,11 +220,10 @@ class SeriesStore:
 
     def _recover(self, error: sqlite3.DatabaseError) -> None:
         """Go on: what failed for want of space, say, may succeed later; a damaged file never will."""
-        if isinstance(error, sqlite3.OperationalError):
+        if _is_damage(error):
+            self._open(error)
+        else:
             self._warn(error)
-        elif self._connection is not None:
-            self._connection.close()
-            self._connection = self._start_anew(error)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
@@ -197,10 +240,10 @@ def info(path: Path) -> StoreInfo:
     if not path.exists():
         return StoreInfo(0, 0, size)
     try:
-        with closing(_connect(path)) as connection:
+        with _locked(path.parent), closing(_connect(path)) as connection:
             (lists,) = connection.execute("SELECT count(*) FROM listing").fetchone()
             (sizes,) = connection.execute("SELECT count(*) FROM size").fetchone()
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, OSError):
         return StoreInfo(0, 0, size)
     return StoreInfo(lists, sizes, size)
 
@@ -214,17 +257,25 @@ def clear(path: Path) -> StoreInfo:
     if not path.exists():
         return held
     try:
+        with _locked(path.parent):
+            _empty(path)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise IdcfsError(f"{path} cannot be cleared: {error}") from None
+    return held
+
+
+def _empty(path: Path) -> None:
+    try:
         with closing(_connect(path)) as connection:
             with connection:
                 connection.execute("DELETE FROM size")
                 connection.execute("DELETE FROM listing")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the log keeps what was deleted
-    except sqlite3.OperationalError as error:
-        raise IdcfsError(f"{path} cannot be cleared: {error}") from None
-    except sqlite3.DatabaseError:  # damaged: a mount that finds it so removes it too
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
         _remove(path)
-    return held
 
 
 def _packed(content: str, uids: tuple[str, ...]) -> bytes:
@@ -254,7 +305,47 @@ def _remove(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether a file is damaged, rather than out of reach for now: locked, or without space."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # Python's own errors: OperationalError is text that is no UTF-8, the others are mistakes in here
+        return isinstance(error, sqlite3.OperationalError)
+    return code & 0xFF in _DAMAGE
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at ``path``. Never by opening it: to close it again would drop the locks of a connection to it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Nobody else opens the store in ``directory``, or removes it.
+
+    :raises OSError: if somebody else goes on doing so.
+    """
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(file)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file at ``path``, which is made if there is none; to be called with the lock held."""
     connection = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

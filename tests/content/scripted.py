@@ -55,7 +55,7 @@ def dicom(uid: str, size: int, syntax: str = EXPLICIT) -> bytes:
 
 def instance(uid: str = "1.2.3", *syntaxes: str) -> Instance:
     """An instance for which the index lists ``syntaxes``, Explicit Little Endian if none are given."""
-    return Instance("content", "1.1", "1.2", uid, frozenset(syntaxes or (EXPLICIT,)))
+    return Instance("content", "1.1", "1.2", uid, frozenset(syntaxes or (EXPLICIT,)), is_fixed=True)
 
 
 class Bytes(Protocol):
@@ -224,7 +224,7 @@ async def reading(
         scripts = {"1.2.3": scripts}
     chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8, "linger_seconds": LINGER} | settings
     source, memory, stats = ScriptedSource(scripts), MemoryTier(memory_bytes), Stats()
-    disk = DiskTier(directory or Path("/nowhere"), disk_bytes if directory else 0, stats, elsewhere=memory.get)
+    disk = DiskTier(directory or Path("/nowhere"), disk_bytes if directory else 0, stats)
     tiers = Tiers(memory, disk, stats)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(disk.run)

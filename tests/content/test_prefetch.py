@@ -281,3 +281,44 @@ async def test_an_opened_file_goes_before_those_fetched_ahead(autojump_clock: ob
         await tool.read(90)
         assert trio.current_time() - started <= 2.0  # one round of who was there first, and its own
         await trio.sleep(30)
+
+
+async def test_an_archive_that_answers_again_is_followed_again(autojump_clock: object) -> None:
+    away = Script(b"", refusal=Unreachable("away"))
+    once = [away, sound(dicom(uid(2), SMALL))]
+    async with following(changed={2: once}) as tool:  # type: ignore[dict-item]
+        await tool.read(0)
+        await tool.read(1)
+        await tool.read(2)
+        await tool.read(3)
+        assert await tool.settle() == set(range(4 + 16))
+
+
+async def test_a_mistake_of_ours_ends_nothing_but_the_fetching(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with following() as tool:
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(tool.setup.reader, "fetch_ahead", fail)
+        await tool.read(0)
+        await tool.read(1)
+        await tool.read(2)
+        assert await tool.settle() == {0, 1, 2}
+    assert "this is a bug" in caplog.text
+
+
+async def test_a_series_that_is_followed_no_longer_is_not_fetched(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idcfs.content.prefetch.MAX_FOLLOWED", 120)
+    async with following(open_seconds=100.0, settings={"prefetch": 2, "timeout_seconds": 1000.0}) as tool:
+        other = replace(tool.series, series="another")
+        for ordinal in (0, 1):
+            tool.prefetcher.opened(tool.series, ordinal)
+        assert await tool.settle() == {2, 3}
+        tool.prefetcher.opened(other, 50)
+        assert await tool.settle() == {2, 3}
+        assert tool.setup.stats["prefetching"] == 0

@@ -418,3 +418,56 @@ async def test_waiting_for_a_slot_ends_when_nobody_gets_on(autojump_clock: MockC
 async def stalled(read: Callable[[Instance], Awaitable[bytes]], one: Instance) -> None:
     with pytest.raises(DeadlinePassed):
         await read(one)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_slot_is_not_taken_from_who_is_read_again(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wishes come in one round of the event loop, in whichever order."""
+    first, second = (instance(uid) for uid in UIDS[:2])
+    size = 8 * MIB
+
+    async def main() -> None:
+        scripts: dict[str, Script | list[Script]] = {
+            one.instance_uid: sound(dicom(one.instance_uid, size)) for one in (first, second)
+        }
+        async with reading(scripts, max_downloads=1, read_ahead_bytes=MIB) as setup:
+            setup.reader.open(first)
+            await setup.reader.read(first, size, 0, 64 * KIB)
+            await trio.sleep(1)  # it stands still: others may have the slot
+
+            async def read(one: Instance, offset: int) -> None:
+                data = await setup.reader.read(one, size, offset, 64 * KIB)
+                assert data == dicom(one.instance_uid, size)[offset : offset + 64 * KIB]
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, first, 5 * MIB)
+                nursery.start_soon(read, second, 0)
+            setup.reader.close(first)
+
+    monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_download_lingers_from_the_last_close_on(autojump_clock: MockClock) -> None:
+    async with reading(sound(BIG), linger_seconds=1.0) as setup:
+        for number in range(8):
+            setup.reader.open(ONE)
+            await setup.reader.read(ONE, len(BIG), number * 2 * MIB, 64 * KIB)
+            setup.reader.close(ONE)
+            await trio.sleep(0.9)
+        assert setup.source.fetches["1.2.3"] == 1
+        await trio.sleep(0.2)
+        assert setup.source.open_bodies == 0
+
+
+async def test_who_joins_a_fetch_that_has_waited_long_has_all_the_time(autojump_clock: MockClock) -> None:
+    scripts: dict[str, Script | list[Script]] = {
+        UIDS[0]: sound(dicom(UIDS[0], 20 * MIB), chunk_seconds=0.5),
+        UIDS[1]: sound(dicom(UIDS[1], MIB)),
+    }
+    async with reading(scripts, max_downloads=1) as setup, trio.open_nursery() as nursery:
+        nursery.start_soon(setup.whole, instance(UIDS[0]))
+        await trio.sleep(1)
+        nursery.start_soon(setup.reader.fetch_ahead, instance(UIDS[1]), None, lambda size: None)
+        await trio.sleep(TIMEOUT - 0.1)
+        assert await setup.whole(instance(UIDS[1])) == dicom(UIDS[1], MIB)

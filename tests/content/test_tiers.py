@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.content import upkeep
 from idcfs.content.blocks import MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.tiers import Tiers
@@ -89,18 +89,6 @@ async def test_what_is_read_from_memory_is_not_what_the_disk_lets_go(tmp_path: P
         assert setup.source.fetches["1.2.3"] == 0
         await setup.whole(instance("1.2.4"))
         assert setup.source.fetches["1.2.4"] == 1
-
-
-async def test_what_somebody_has_cleared_is_written_again_when_it_is_read(tmp_path: Path) -> None:
-    async with reading(sound(DATA), directory=tmp_path) as setup:
-        await setup.whole(ONE)
-    async with reading(AWAY, directory=tmp_path) as setup:
-        assert await read(setup) == DATA
-        await trio.to_thread.run_sync(upkeep.clear, tmp_path)
-        assert await read(setup) == DATA  # from memory
-    async with reading(AWAY, directory=tmp_path) as setup:
-        assert await read(setup) == DATA
-        assert setup.stats["disk_hits"] == 8
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -185,6 +173,27 @@ async def test_a_range_of_an_instance_of_another_size_is_an_error(tmp_path: Path
             await read(setup)
 
 
+@pytest.mark.parametrize("stop", [6, 8])
+async def test_a_range_of_which_only_the_end_is_missing_is_asked_for_once_more(
+    tmp_path: Path, autojump_clock: object, stop: int
+) -> None:
+    await fill(tmp_path, 0, *([6] if stop == 6 else []))
+    breaks = sound(DATA, ranges=True, breaks_at=min(stop * MIB, SIZE), break_error=Truncated("before its end"))
+    async with reading([breaks, sound(DATA, ranges=True)], directory=tmp_path) as setup:
+        assert await read(setup, 5 * MIB, (stop - 5) * MIB) == DATA[5 * MIB : stop * MIB]
+        assert [start for start, _ in setup.source.asked] == [5 * MIB, 5 * MIB]
+
+
+async def test_fetching_ahead_brings_every_part_that_is_missing(tmp_path: Path) -> None:
+    await fill(tmp_path, 0, 1, 2, 5)
+    async with reading(sound(DATA, ranges=True), directory=tmp_path) as setup:
+        learnt: list[int] = []
+        await setup.reader.fetch_ahead(ONE, SIZE, learnt.append)
+        assert setup.source.asked == [(3 * MIB, 5 * MIB), (6 * MIB, None)]
+        assert await setup.reader.has_all(ONE, SIZE)
+        assert set(learnt) == {SIZE}
+
+
 # --- what is not as it was -------------------------------------------------------------------------------------------
 
 
@@ -217,6 +226,36 @@ async def test_old_blocks_are_not_mixed_with_new_ones(tmp_path: Path) -> None:
         assert await read(setup) == DATA
     async with reading(AWAY, directory=tmp_path) as setup:
         assert await read(setup) == DATA
+
+
+LIVE = replace(ONE, is_fixed=False)
+"""Of an archive that may replace instances under their UIDs."""
+REPLACED = DATA[: 2 * MIB] + bytes(100) + DATA[2 * MIB + 100 :]
+
+
+async def test_a_break_is_not_resumed_in_what_may_be_another_instance(autojump_clock: object) -> None:
+    breaks = sound(DATA, ranges=True, breaks_at=3 * MIB + 100, break_error=Truncated("broke"))
+    async with reading([breaks, sound(DATA, ranges=True)]) as setup:
+        assert await setup.whole(LIVE) == DATA
+        assert setup.source.asked == [(0, None), (0, None)]
+
+
+async def test_an_instance_that_is_replaced_while_it_is_read_is_an_error(autojump_clock: object) -> None:
+    breaks = sound(DATA, ranges=True, breaks_at=3 * MIB + 100, break_error=Truncated("broke"))
+    async with reading([breaks, sound(REPLACED, ranges=True)]) as setup:
+        with pytest.raises(Damaged, match="other bytes"):
+            await setup.whole(LIVE)
+
+
+async def test_what_may_be_another_instance_is_fetched_whole_and_compared(tmp_path: Path) -> None:
+    await fill(tmp_path, 0, 1, 2)
+    async with reading(sound(REPLACED, ranges=True), directory=tmp_path) as setup:
+        setup.reader.open(LIVE)
+        with pytest.raises(Damaged, match="other bytes"):
+            await setup.reader.read(LIVE, SIZE, 3 * MIB, 10)
+        setup.reader.close(LIVE)
+        assert setup.source.asked == [(0, None)]
+        assert await setup.whole(LIVE) == REPLACED
 
 
 async def test_a_kept_block_of_another_length_is_dropped_and_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +52,19 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
             return stack.enter_context(mounted(directory, *where, *options, state_dir=state, env=STRICT))
 
         yield make
+
+
+@contextlib.contextmanager
+def fuse_device() -> Iterator[Path]:
+    """``/dev/fuse``, whose mode may be changed: by one test process at a time, and until the end only."""
+    device = Path("/dev/fuse")
+    with (Path(tempfile.gettempdir()) / "idcfs-tests-fuse-device.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mode = stat.S_IMODE(device.stat().st_mode)
+        try:
+            yield device
+        finally:
+            device.chmod(mode)
 
 
 @contextlib.contextmanager

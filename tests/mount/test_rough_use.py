@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -22,7 +21,7 @@ import pytest
 from idcfs import fuse, mounts
 from idcfs.errors import IdcfsError
 from scripts.harness import IDCFS, Mount, is_mounted, status
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually, fuse_device
 from tests.mount.test_unprivileged import AS_NOBODY, NOBODY
 
 Words = tuple[str | Path, ...]
@@ -222,10 +221,8 @@ def nobodys() -> Iterator[Path]:
     """A directory of nobody's, outside pytest's, which is for its owner alone."""
     home = Path(tempfile.mkdtemp(prefix="idcfs-nobody-")).resolve()
     os.chown(home, NOBODY, NOBODY)
-    device = Path("/dev/fuse")
-    mode = stat.S_IMODE(device.stat().st_mode)
-    yield home
-    device.chmod(mode)
+    with fuse_device():
+        yield home
     shutil.rmtree(home)
 
 

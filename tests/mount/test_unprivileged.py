@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import IDCFS, is_mounted, run
-from tests.mount.conftest import logs, without_bugs
+from tests.mount.conftest import fuse_device, logs, without_bugs
 from tests.twin.client import Twin
 
 NOBODY = 65534
@@ -53,9 +52,7 @@ def user() -> Iterator[User]:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         if os.getuid() == 0:
             os.chown(home, NOBODY, NOBODY)
-            device = Path("/dev/fuse")
-            stack.callback(device.chmod, stat.S_IMODE(device.stat().st_mode))
-            device.chmod(0o666)
+            stack.enter_context(fuse_device()).chmod(0o666)
         stack.enter_context(without_bugs(home / "state"))
         stack.callback(take_off, home / "mnt")
         yield User(home, AS_NOBODY if os.getuid() == 0 else ())

@@ -1,0 +1,55 @@
+"""The benchmark's own parts: what it says of a figure, and what it does where something cannot be measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scripts.bench import SCENARIOS, measure
+from scripts.bench.crowds import Span, read_together
+from scripts.bench.measuring import Bench, Skipped, memory_watched, read_all
+from scripts.bench.table import Promise, table
+from scripts.harness import Failure
+
+
+def test_the_table_judges_the_median() -> None:
+    values = {
+        Promise("quick", "s", at_most=1): [0.5, 0.9, 7.0],
+        Promise("slow", "s", at_most=1): [0.5, 1.1, 1.2],
+        Promise("fast", "MB/s", at_least=500): [1234.5],
+        Promise("told", ""): [301.0],
+    }
+    rows = [line.split("  ") for line in table(values)][1:]
+    assert [row[-1].strip() for row in rows] == ["ok", "MISSED", "ok", "–"]
+    assert "0.9 s (0.5–7 of 3)" in "  ".join(rows[0])
+    assert "1,234 MB/s" in "  ".join(rows[2])
+
+
+def test_what_is_skipped_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def skip(_: Bench) -> None:
+        raise Skipped("not for us")
+
+    def fail(_: Bench) -> None:
+        raise Failure("went wrong")
+
+    monkeypatch.setitem(SCENARIOS, "disk", skip)
+    monkeypatch.setitem(SCENARIOS, "far", fail)
+    assert measure(Bench(1, tmp_path), ["disk", "far"]) == ["far"]
+    said = capsys.readouterr().out
+    assert "skipped: not for us" in said
+    assert "FAILED: went wrong" in said
+
+
+def test_readers_read_together_and_memory_is_watched(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(20)]
+    for file in files:
+        file.write_bytes(bytes(3_000_000))
+    assert read_all(files) == 60_000_000
+    with memory_watched(os.getpid()) as seen:
+        read_together([Span(file, 0, 3_000_000) for file in files])
+    assert seen
+    assert all(memory.resident >= memory.anonymous > 0 for memory in seen)
