@@ -212,6 +212,7 @@ class Download:
 
     def abandon(self) -> None:
         """Nobody reads any more: stop, unless nearly done."""
+        self.urgent = False
         if self.is_nearly_done:
             self._finishing = True
             self._run_to(_TO_THE_END)

@@ -61,11 +61,19 @@ class _Trail:
         return min(len(self.siblings) + 1, MAX_FOLLOWED)
 
     def follow(self, ordinal: int) -> None:
-        """A sibling is opened."""
-        if self.recent and abs(ordinal - self.recent[-1]) > NEAR:
+        """A sibling is opened. Far from the last one, or long after it, what was fetched may be wanted once more."""
+        is_far = bool(self.recent) and abs(ordinal - self.recent[-1]) > NEAR
+        if is_far:
             self.recent.clear()
+        if is_far or self.is_idle:
+            self.tried = set(self.fetching)
         self.recent.append(ordinal)
         self.last_opened = trio.current_time()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the series is not being read any more."""
+        return not self.open_files and trio.current_time() - self.last_opened > IDLE_SECONDS
 
     @property
     def direction(self) -> int:
@@ -116,6 +124,8 @@ class Prefetcher:
         if not self._number:
             return
         trail = self._trail(siblings)
+        if not trail.recent or trail.recent[-1] != ordinal:
+            trail.follow(ordinal)
         trail.open_files += 1
         trail.tried.add(ordinal)
         if ordinal in trail.fetching:
@@ -123,9 +133,6 @@ class Prefetcher:
         elif ordinal in trail.fetched:
             trail.fetched.remove(ordinal)
             self._stats.count("prefetched_used")
-        if trail.recent and trail.recent[-1] == ordinal:
-            return
-        trail.follow(ordinal)
         self._fetch_ahead(trail)
 
     def closed(self, siblings: Siblings, ordinal: int, read_bytes: int) -> None:
@@ -219,9 +226,8 @@ class Prefetcher:
     async def _stop_idle_trails(self) -> None:
         """Stop fetching for those who have stopped reading; ends with the last fetch."""
         while active := [trail for trail in self._trails.values() if trail.fetching]:
-            now = trio.current_time()
             for trail in active:
-                if not trail.open_files and now - trail.last_opened > IDLE_SECONDS:
+                if trail.is_idle:
                     self._stop(trail)
             await trio.sleep(1)
         self._watching = False

@@ -2,11 +2,12 @@
 
 A download that has stood still for a moment has no reader in a hurry; it loses its slot to the next one that needs it.
 One that stands still only between two reads keeps it, or many sequential readers would start each other's downloads
-over and over.
+over and over. If none stands still, one that nobody reads lets go: fetched ahead, or on its last bytes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from ..deadline import Progress
 class Slot:
     """One held slot. ``end`` is called when it has to be let go of."""
 
-    def __init__(self, slots: Slots, end: Callable[[], None]) -> None:
+    def __init__(self, slots: Slots, end: Callable[[], None], is_urgent: Callable[[], bool]) -> None:
         self._slots = slots
         self._end = end
+        self.is_urgent = is_urgent
         self.leaving = False
         """``end`` has been called."""
 
@@ -60,6 +62,7 @@ class Slots:
 
     def __init__(self, number: int) -> None:
         self._free = number  # only while nobody waits
+        self._held: dict[Slot, None] = {}
         self._spare: dict[Slot, None] = {}
         self._leaving = 0
         self._waiting: dict[_Waiter, None] = {}
@@ -77,10 +80,12 @@ class Slots:
             self._free -= 1
         else:
             await self._wait(_Waiter(progress, is_urgent))
-        slot = Slot(self, end)
+        slot = Slot(self, end, is_urgent)
+        self._held[slot] = None
         try:
             yield slot
         finally:
+            del self._held[slot]
             self._leaving -= slot.leaving
             self._pass_on()
 
@@ -90,9 +95,16 @@ class Slots:
             waiter.progress.advance(amount)
 
     def serve_urgent(self) -> None:
-        """Take back a spare slot if somebody urgent waits for whom none is on its way; who waits may have become so."""
-        if self._spare and self._is_wanted:
-            self._take_back(next(iter(self._spare)))
+        """Take back a slot if somebody urgent waits for whom none is on its way; who waits may have become so.
+
+        A spare one if there is any, else that of a holder whom nobody waits for.
+        """
+        if not self._is_wanted:
+            return
+        idle = (slot for slot in self._held if not slot.leaving and not slot.is_urgent())
+        slot = next(itertools.chain(self._spare, idle), None)
+        if slot is not None:
+            self._take_back(slot)
 
     def add_spare(self, slot: Slot) -> None:
         """``slot`` can be taken back, at once if it is wanted."""

@@ -471,3 +471,25 @@ async def test_who_joins_a_fetch_that_has_waited_long_has_all_the_time(autojump_
         nursery.start_soon(setup.reader.fetch_ahead, instance(UIDS[1]), None, lambda size: None)
         await trio.sleep(TIMEOUT - 0.1)
         assert await setup.whole(instance(UIDS[1])) == dicom(UIDS[1], MIB)
+
+
+@pytest.mark.parametrize("finishing", [True, False], ids=["on its last bytes", "fetched ahead"])
+async def test_who_reads_does_not_wait_for_what_nobody_reads(autojump_clock: MockClock, finishing: bool) -> None:
+    slow = sound(dicom(UIDS[0], MIB), chunks=(KIB,), chunk_seconds=1.0)
+    scripts: dict[str, Script | list[Script]] = {UIDS[0]: slow, UIDS[1]: sound(dicom(UIDS[1], MIB))}
+    async with reading(scripts, max_downloads=1) as setup, trio.open_nursery() as nursery:
+        if finishing:
+            setup.reader.open(instance(UIDS[0]))
+            await setup.reader.read(instance(UIDS[0]), MIB, 0, 10)
+            setup.reader.close(instance(UIDS[0]))
+        else:
+            nursery.start_soon(fetched_ahead, setup, instance(UIDS[0]))
+        await trio.sleep(5)
+        before = trio.current_time()
+        assert await setup.whole(instance(UIDS[1])) == dicom(UIDS[1], MIB)
+        assert trio.current_time() - before < 1
+
+
+async def fetched_ahead(setup: Setup, one: Instance) -> None:
+    with pytest.raises(Truncated):
+        await setup.reader.fetch_ahead(one, None, lambda size: None)
