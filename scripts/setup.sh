@@ -126,6 +126,7 @@ list_missing() {
         need dcmtk have dcmdump
         need libgdcm-tools have gdcminfo
         need dcm2niix have dcm2niix
+        need curl have curl
     fi
 }
 

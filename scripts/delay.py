@@ -1,0 +1,129 @@
+"""An archive further away: a TCP proxy on loopback that delays each HTTP request, and moves bytes as they are.
+
+    python -m scripts.delay http://127.0.0.1:8042/dicom-web 0.04
+
+prints ``READY URL``, the same address through the proxy, when it listens, and ends when standard input ends. Each
+connection to it is one to the server, so as many run in parallel as a client opens.
+
+It knows only so much of HTTP: what a client says after the server has said something is the next request. That holds
+for every client that waits for an answer before it asks again on the same connection, and all do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import click
+import trio
+
+from scripts.harness import Failure
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_READY = "READY "
+_REQUEST_BYTES = 64 * 1024
+_ANSWER_BYTES = 256 * 1024
+"""Read at once: a slice of 0.5 MB in two or three pieces. More is no faster."""
+
+
+@contextmanager
+def delayed(url: str, seconds: float) -> Iterator[str]:
+    """The address of ``url`` behind a proxy of its own process, which adds ``seconds`` to each request.
+
+    The process ends with this one, however that ends.
+
+    :raises Failure: if it does not start.
+    """
+    command = [sys.executable, "-m", "scripts.delay", url, str(seconds)]
+    with subprocess.Popen(
+        command, cwd=_CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line.startswith(_READY):
+                raise Failure("the delay proxy did not start")
+            yield line.removeprefix(_READY).strip()
+        finally:
+            process.terminate()
+
+
+async def serve(url: str, seconds: float, ready: Callable[[str], None]) -> None:
+    """Pass on to the server of ``url`` whatever comes, until cancelled; ``ready`` is told the address to use."""
+    parts = urlsplit(url)
+
+    async def handle(client: trio.SocketStream) -> None:
+        # Either end may go away at any time; the other one learns of it by losing its connection too.
+        try:
+            async with await trio.open_tcp_stream(parts.hostname or "", parts.port or 80) as server:
+                await _Connection(client, server, seconds).run()
+        except* (OSError, trio.BrokenResourceError):
+            pass
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=512)
+    ready(_moved(parts, listeners[0].socket.getsockname()[1]))
+    await trio.serve_listeners(handle, listeners)
+
+
+def _moved(parts: SplitResult, port: int) -> str:
+    """The URL with ``port`` of 127.0.0.1 as its server."""
+    return parts._replace(netloc=f"127.0.0.1:{port}").geturl()
+
+
+class _Connection:
+    """A client's connection and the server's that belongs to it."""
+
+    def __init__(self, client: trio.SocketStream, server: trio.SocketStream, seconds: float) -> None:
+        self._client = client
+        self._server = server
+        self._seconds = seconds
+        self._answered = True  # since the last request; before the first there is none to wait for
+
+    async def run(self) -> None:
+        """Until one of the two has nothing more to say."""
+        async with trio.open_nursery() as nursery:
+
+            async def run(direction: Callable[[], Awaitable[None]]) -> None:
+                await direction()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run, self._requests)
+            nursery.start_soon(run, self._answers)
+
+    async def _requests(self) -> None:
+        while data := await self._client.receive_some(_REQUEST_BYTES):
+            if self._answered:
+                self._answered = False
+                await trio.sleep(self._seconds)
+            await self._server.send_all(data)
+
+    async def _answers(self) -> None:
+        buffer = bytearray(_ANSWER_BYTES)  # one for all: fresh memory costs more than copying does
+        view = memoryview(buffer)
+        while count := await self._server.socket.recv_into(buffer):
+            self._answered = True
+            await self._client.send_all(view[:count])
+
+
+async def _serve_with_stdin(url: str, seconds: float) -> None:
+    """A parent that dies, however it dies, closes the pipe: no proxy is left behind."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, url, seconds, lambda address: print(f"{_READY}{address}", flush=True))
+        await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
+
+
+@click.command()
+@click.argument("url")
+@click.argument("seconds", type=click.FloatRange(min=0))
+def main(url: str, seconds: float) -> None:
+    """Add SECONDS to each HTTP request for the server of URL."""
+    trio.run(_serve_with_stdin, url, seconds)
+
+
+if __name__ == "__main__":
+    main()
