@@ -61,9 +61,9 @@ class Reader:
         """
         self.open(instance)
         try:
+            await self._tiers.load(instance.key)
             if instance.key in self._sizes:
                 return self._sizes[instance.key]
-            await self._tiers.load(instance.key)
             while (download := self._download(instance, None, 0)).retiring:
                 await self._end(download)
             self._hurry(download)
@@ -97,7 +97,10 @@ class Reader:
         self.open(instance)
         try:
             await self._tiers.load(instance.key)
+            size = self._sizes.get(instance.key, size)
             block = 0 if size is None else self._first_missing(instance.key, size, 0)
+            if size is not None:
+                learn(size)
             while block is not None:
                 size = await self._download(instance, size, block).whole()
                 learn(size)
