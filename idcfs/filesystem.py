@@ -21,9 +21,10 @@ from .flight import SingleFlight
 from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
 from .namespace.nodes import ROOT, STATUS, Level, Node, inode_of, node_of
+from .settings import STATUS_NAME
 from .stats import Stats
 
-STATUS_NAME = b".status.json"
+STATUS_FILE = STATUS_NAME.encode()
 
 
 class Attributes(NamedTuple):
@@ -106,7 +107,7 @@ class Filesystem:
         :raises IdcfsError: if the listing that would tell cannot be had.
         """
         node = node_of(parent)
-        if node == ROOT and name == STATUS_NAME:
+        if node == ROOT and name == STATUS_FILE:
             return self._status_attributes()
         if not node.is_directory:
             raise NotADirectory(f"inode {parent} is not a directory")

@@ -71,7 +71,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
         memory, disk = _open_tiers(settings, stats)
         stack.callback(disk.close)
         nursery = await stack.enter_async_context(trio.open_nursery())
-        tiers = Tiers(memory, disk, stats)
+        tiers = Tiers(memory, disk)
         reader = Reader(archive, tiers, settings.content, nursery, stats)
         filesystem = Filesystem(
             catalog,

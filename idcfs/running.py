@@ -13,10 +13,10 @@ from typing import Any
 
 from . import mounts
 from .errors import IdcfsError, UsageError
+from .settings import STATUS_NAME
 
-_STATUS_NAME = ".status.json"
-_GLANCE_SECONDS = 1.0
-"""How long is waited for mounts of which nobody asked to hear."""
+_GLANCE_SECONDS = 2.0
+"""How long is waited for mounts that nobody has asked about; those that live answer within milliseconds."""
 
 
 def idcfs_at(mountpoint: Path) -> Path:
@@ -48,12 +48,12 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
 
 
 def mounts_using(cache_dir: Path) -> list[Path]:
-    """Mountpoints of every idcfs that keeps what it knows in ``cache_dir``; one that does not soon say so is left out."""
+    """Mountpoints of every idcfs that keeps what it knows in ``cache_dir`` and soon says so."""
     found: list[Path] = []
     directory = os.path.realpath(cache_dir)
 
     def look(mountpoint: Path) -> None:
-        with suppress(OSError, ValueError, LookupError, TypeError):  # dead, another user's, or older than this
+        with suppress(Exception):  # dead, another user's, or of a version that says other things
             if os.path.realpath(_status_of(mountpoint)["cache_dir"]) == directory:
                 found.append(mountpoint)
 
@@ -68,6 +68,6 @@ def mounts_using(cache_dir: Path) -> list[Path]:
 
 
 def _status_of(mountpoint: Path) -> dict[str, Any]:
-    report = json.loads((mountpoint / _STATUS_NAME).read_bytes())
+    report = json.loads((mountpoint / STATUS_NAME).read_bytes())
     assert isinstance(report, dict)
     return report

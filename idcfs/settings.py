@@ -16,6 +16,8 @@ does not cost much."""
 TIMEOUT_SECONDS = 60.0
 """Longest wait without progress, whatever the call."""
 
+STATUS_NAME = ".status.json"
+"""The hidden file at the root of a mount, which says what it is and what it has done."""
 BLOCKS_NAME = "blocks"
 """The directory of file contents in the cache directory."""
 STORE_NAME = "series.sqlite"

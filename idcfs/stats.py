@@ -19,7 +19,7 @@ COUNTERS = (
     "downloads_cancelled",  # … of which were stopped because nobody read on
     "hits",  # blocks that a read found at hand: in the cache, or in what is arriving
     "misses",  # blocks that a read had to wait for
-    "disk_hits",  # … of which came from the disk cache
+    "disk_hits",  # blocks that came from the disk cache
     "disk_damaged",  # blocks of the disk cache that were not what had been written, and so were fetched again
     "prefetched",  # instances that were fetched before anybody asked
     "prefetched_used",  # … of which were opened then

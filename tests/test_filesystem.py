@@ -17,7 +17,7 @@ from idcfs.content.instance import Instance
 from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
-from idcfs.filesystem import STATUS_NAME, Attributes, Entry, Filesystem
+from idcfs.filesystem import STATUS_FILE, Attributes, Entry, Filesystem
 from idcfs.namespace.build import catalog_of_records
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import unsearched_catalog
@@ -206,7 +206,7 @@ async def test_reading_a_directory_goes_on_from_any_entry(fs: Filesystem, path: 
 
 
 async def test_inodes_are_distinct(fs: Filesystem) -> None:
-    found = [ROOT_INODE, (await at(fs, STATUS_NAME.decode())).inode]
+    found = [ROOT_INODE, (await at(fs, STATUS_FILE.decode())).inode]
     for path in ("", *DIRECTORIES, "lung/P1/1.1/1.1.2"):
         inode = (await at(fs, path)).inode if path else ROOT_INODE
         found += [attributes.inode for _, attributes, _ in await entries(fs, inode)]
@@ -221,7 +221,7 @@ async def test_directories_are_as_old_as_the_release_of_what_is_below(fs: Filesy
 
 
 async def test_a_file_is_no_directory(fs: Filesystem) -> None:
-    for path in (f"{SERIES}/1.9.1.dcm", STATUS_NAME.decode()):
+    for path in (f"{SERIES}/1.9.1.dcm", STATUS_FILE.decode()):
         inode = (await at(fs, path)).inode
         with pytest.raises(NotADirectory):
             await fs.lookup(inode, b"x")
@@ -277,8 +277,8 @@ async def test_totals_are_those_of_the_index(fs: Filesystem) -> None:
 
 
 async def test_the_status_file_is_hidden_but_there(fs: Filesystem) -> None:
-    assert STATUS_NAME not in await names(fs, ROOT_INODE)
-    found = await fs.lookup(ROOT_INODE, STATUS_NAME)
+    assert STATUS_FILE not in await names(fs, ROOT_INODE)
+    found = await fs.lookup(ROOT_INODE, STATUS_FILE)
     assert found is not None
     assert found == await fs.getattr(found.inode)
     assert (found.is_directory, found.size, found.lasting) == (False, len(STATUS), False)
@@ -291,7 +291,7 @@ async def test_the_status_file_is_hidden_but_there(fs: Filesystem) -> None:
 
 
 async def test_the_status_file_stands_at_the_root_only(fs: Filesystem) -> None:
-    assert await fs.lookup((await at(fs, "lung")).inode, STATUS_NAME) is None
+    assert await fs.lookup((await at(fs, "lung")).inode, STATUS_FILE) is None
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -48,6 +48,21 @@ def ended(work: Warming) -> list[Failure]:
     return [failure for failure in failures if failure is not None]
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Returns once ``condition`` is true, which it has to become."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def stays(condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` comes true and is so a while later too. Only a bug ends it, never a slow machine."""
+    until(condition)
+    time.sleep(0.2)
+    return condition()
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, error_of: Callable[[str], int]) -> list[str]:
     """Make opening fail with the errno that ``error_of`` gives for a path; returns the paths that are opened."""
     opened = warming._opened
@@ -94,10 +109,10 @@ def test_the_walk_waits_while_enough_files_wait_to_be_read(tmp_path: Path, monke
         files_in(tmp_path / f"{number:02}", 50)
     work = started(tmp_path)
     try:
-        time.sleep(0.5)
-        assert len(asked) == JOBS  # files are read before the walk ends
+        # Those being read, those that wait, and one that each of those who list cannot hand over.
+        full = JOBS + 10 + warming._LISTERS
+        assert stays(lambda: (len(asked), work.files_known) == (JOBS, full))
         assert work.walking
-        assert work.files_known <= 10 + JOBS + warming._LISTERS
     finally:
         go_on.set()
     assert ended(work) == []
@@ -118,15 +133,13 @@ def test_sizes_are_corrected_when_a_file_is_opened(tmp_path: Path, monkeypatch: 
 
 
 def test_the_threads_go_when_all_is_read(tmp_path: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     files_in(tmp_path / "a", 10)
     work = started(tmp_path)
-    assert threading.active_count() > before
+    theirs = set(threading.enumerate()) - before
+    assert theirs
     ended(work)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    until(lambda: not any(thread.is_alive() for thread in theirs))
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -191,38 +204,37 @@ def test_stopping_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     held = threading.Event()
 
     def hold(_: str) -> int:
-        held.wait(PATIENCE_SECONDS)
+        assert held.wait(PATIENCE_SECONDS)
         return 0
 
     asked = failing(monkeypatch, hold)
     files_in(tmp_path / "a", 2_000)
+    before = set(threading.enumerate())
     work = started(tmp_path)
+    theirs = set(threading.enumerate()) - before
     try:
-        while not asked:
-            time.sleep(0.01)
+        until(lambda: len(asked) == JOBS)
         work.stop()
         assert not work.running()
         assert work.stopped
     finally:
         held.set()
-    time.sleep(0.2)
-    assert len(asked) <= JOBS  # nothing more was begun
+    until(lambda: not any(thread.is_alive() for thread in theirs))
+    assert len(asked) == JOBS  # nothing more was begun
     assert work.files == 0
 
 
 def test_failures_that_nobody_takes_hold_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = threading.active_count()
     monkeypatch.setattr(warming, "_QUEUED_FAILURES", 5)
     failing(monkeypatch, lambda _: errno.ESTALE)
     files_in(tmp_path / "a", 100)
+    before = set(threading.enumerate())
     work = started(tmp_path)
-    time.sleep(0.2)
-    assert work.failed <= 5 + JOBS
+    theirs = set(threading.enumerate()) - before
+    assert stays(lambda: work.failed == 5 + JOBS)  # those that wait to be taken, and one of each reader
     work.stop()
-    end = time.monotonic() + PATIENCE_SECONDS
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    until(lambda: not any(thread.is_alive() for thread in theirs))
+    assert work.failed == 5 + JOBS
 
 
 def test_what_is_waited_for_patiently_comes_back_whatever_it_is() -> None:

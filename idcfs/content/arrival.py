@@ -11,6 +11,7 @@ where the first one began. Of that only the bytes not yet known are taken, once 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from xxhash import xxh3_128
 
@@ -52,7 +53,7 @@ class Arrival:
         self._announced = False
         self._checked = start > 0
         self._first = self._block = start // BLOCK_BYTES
-        self._buffer = memoryview(b"")  # one for all blocks: fresh memory costs more than copying does
+        self._pieces: list[bytes | memoryview] = []  # of the block that is arriving
         self._filled = 0
         self._known = xxh3_128()  # of all bytes from the first block on
         self._again = xxh3_128()  # of those that come once more
@@ -103,7 +104,7 @@ class Arrival:
         """The wanted bytes, if they are in the block that is arriving and may be handed out."""
         if wanted.block != self._block or wanted.block * BLOCK_BYTES + wanted.stop > self.readable_end:
             return None
-        return bytes(self._buffer[wanted.start : wanted.stop])
+        return self._joined()[wanted.start : wanted.stop]
 
     def begin(self, start: int, announced: int | None) -> None:
         """A body begins, at byte ``start``; its headers may have announced the instance's size.
@@ -120,12 +121,11 @@ class Arrival:
             self._begin_anew()
         else:
             raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.position}")
-        if not self._buffer:
-            self._buffer = memoryview(bytearray(BLOCK_BYTES if self.size is None else min(self.size, BLOCK_BYTES)))
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
         self._first = self._block = self._filled = self._skip = 0
+        self._pieces = []
         self._known = xxh3_128()
         self._checked = False
         self.stop = None
@@ -142,6 +142,7 @@ class Arrival:
             if self._filled == BLOCK_BYTES:
                 self._block += 1
                 self._filled = 0
+                self._pieces = []
             piece = data[: BLOCK_BYTES - self._filled]
             data = data[len(piece) :]
             self._add(piece)
@@ -175,7 +176,7 @@ class Arrival:
             if self.stop is not None:
                 raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
-        self._buffer[self._filled : self._filled + len(piece)] = piece
+        self._pieces.append(piece)
         self._filled += len(piece)
         self._known.update(piece)
         self._check(whole=False)
@@ -193,7 +194,13 @@ class Arrival:
         return self.size if self.stop is None else self.stop
 
     def _keep(self) -> None:
-        self._store(self._block, bytes(self._buffer[: self._filled]))
+        self._store(self._block, self._joined())
+
+    def _joined(self) -> bytes:
+        """What is here of the block that is arriving; copied once, and then shared with whoever keeps it."""
+        if len(self._pieces) != 1 or not isinstance(self._pieces[0], bytes):
+            self._pieces = [b"".join(self._pieces)]
+        return cast("bytes", self._pieces[0])
 
     def _agree_on_size(self, size: int) -> None:
         if self.size is not None and self.size != size:
@@ -205,4 +212,4 @@ class Arrival:
     def _check(self, *, whole: bool) -> None:
         """See, once, that this is the instance asked for, stored as the index says."""
         if not self._checked:
-            self._checked = is_proven(self._instance, self._buffer[: self._filled], whole=whole)
+            self._checked = is_proven(self._instance, self._joined(), whole=whole)

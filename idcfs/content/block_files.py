@@ -6,7 +6,9 @@ bit flipped is told apart. The digest finds accidents, not forgers: the director
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -66,12 +68,6 @@ def name_of(key: Key, number: int) -> bytes:
     return blake2b(struct.pack("<QQ", number, len(content)) + content + instance_uid, digest_size=16).digest()
 
 
-def path_of(directory: Path, name: bytes) -> Path:
-    """Where the block ``name`` lies: 256 directories, so that none gets large."""
-    digits = name.hex()
-    return directory / digits[:2] / digits
-
-
 def write(path: Path, block: NewBlock) -> None:
     """Write ``block`` to the new file ``path``, which may be there in part after an error.
 
@@ -93,7 +89,12 @@ def read(path: Path, name: bytes, number: int) -> tuple[bytes, bytes]:
     :raises Damaged: if anything of the file is not as it was written.
     :raises OSError: if the file cannot be opened.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a FIFO must not hold us
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Damaged(f"{path} is a symbolic link") from error
+        raise
     try:
         return _read(file, path, name, number)
     except OSError as error:
@@ -103,8 +104,11 @@ def read(path: Path, name: bytes, number: int) -> tuple[bytes, bytes]:
 
 
 def _read(file: int, path: Path, name: bytes, number: int) -> tuple[bytes, bytes]:
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise Damaged(f"{path} is not a file")
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)  # all of it in one go, not in steps of the read-ahead
-    length = os.fstat(file).st_size - HEADER_BYTES
+    length = status.st_size - HEADER_BYTES
     header = os.pread(file, HEADER_BYTES, 0)
     fields = _fields(name, number, max(0, length))
     if length < 0 or not header.startswith(fields):

@@ -10,7 +10,9 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 from cachetools import LRUCache
@@ -20,6 +22,7 @@ from ..settings import MIB
 from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
+from .disk_index import IndexDamaged
 from .disk_store import BlockStore, Miss, Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -33,11 +36,12 @@ _QUEUE_BYTES = 16 * MIB
 _BATCH_BYTES = 4 * MIB
 """Written together: their locks cost little, and what comes meanwhile finds room in the queue."""
 _USES_AT_ONCE = 256
-_USE_SECONDS = 1.0
-"""Hits that are noted in the index together: so many, or those of so long. A kill forgets fewer, which may cost a block
-its place."""
+_GATHER_SECONDS = 0.25
+"""What comes within this time is written, and hits are noted, together. A kill forgets no more than that."""
+_PATIENCE_SECONDS = 20.0
+"""A disk that does not give, or take, some MiB in this time hangs; one that has to spin up does not take as long."""
 
-_Place = tuple[Key, int]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -52,35 +56,23 @@ class _Reading:
 class DiskTier:
     """Whole blocks in a directory, which several mounts may share; least recently used out first, bounded in bytes."""
 
-    def __init__(
-        self,
-        directory: Path,
-        capacity_bytes: int,
-        stats: Stats,
-        elsewhere: Callable[[Key, int], bytes | None] = lambda key, block: None,
-    ) -> None:
+    def __init__(self, directory: Path, capacity_bytes: int, stats: Stats) -> None:
         """Never raises: where the directory cannot be used, the log says so once, and nothing is kept.
 
         :param capacity_bytes: 0 turns it off, and the directory is not touched.
-        :param elsewhere: a block, if it is at hand in memory: what others have removed here is written again.
         """
-        self._elsewhere = elsewhere
-        self._capacity = max(0, capacity_bytes)
+        self._directory = directory
         self._stats = stats
         self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
-        self._queue: dict[_Place, NewBlock] = {}
-        self._queued_bytes = 0
-        self._writing: dict[_Place, NewBlock] = {}
-        self._written_bytes = 0
-        self._drops: set[Key] = set()
-        self._dropping: set[Key] = set()
-        self._lost: set[bytes] = set()
-        self._used: dict[bytes, _Place] = {}  # by name
+        self._generation = 0  # of the store, to which that belongs
+        self._next = Work()
+        self._current = Work()  # the writer's: it is not changed any more
         self._reading: dict[tuple[bytes, bytes], _Reading] = {}
-        self._wake = trio.Event()
-        self._hurry = trio.Event()
-        self._call()  # there may be more than the capacity allows
+        self._has_work = trio.Event()
+        self._is_urgent = trio.Event()
+        self._hurry()  # there may be more than the capacity allows
         self._has_room = trio.Event()
+        self._unexpected: set[type[Exception]] = set()
         self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
         self._looking_up = trio.Lock()
         self._look_ups = trio.CapacityLimiter(1)
@@ -94,8 +86,8 @@ class DiskTier:
 
     @property
     def capacity(self) -> int:
-        """Bytes it may take on disk."""
-        return self._capacity
+        """Bytes it may take on disk, as last seen; 0 where nothing can be kept."""
+        return self._store.capacity if self._store else 0
 
     # --- readers -----------------------------------------------------------------------------------------------------
 
@@ -103,17 +95,16 @@ class DiskTier:
         """Learn which blocks of an instance are kept."""
         if self._store is None or key in self._known:
             return
-        if key in self._drops or key in self._dropping:  # what the index has is to be removed
+        if key in self._next.drops or key in self._current.drops:  # what the index has is to be removed
             self._known[key] = {}
             return
         async with self._looking_up:
             if key in self._known:
                 return
-            digests = await trio.to_thread.run_sync(self._store.look_up, key, limiter=self._look_ups)
+            digests = await self._in_time(partial(self._store.look_up, key), self._look_ups)
+            self._forget_if_anew()
             if digests is not None:
                 self._known.setdefault(key, digests)  # it may have been dropped meanwhile
-            elif self._store.is_damaged:
-                self._call()
 
     def has(self, key: Key, block: int) -> bool:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""
@@ -141,117 +132,117 @@ class DiskTier:
         new = NewBlock.of(key, block, data)
         kept = self._digest(key, block)
         if kept is None:
-            self._queue[key, block] = new
-            self._queued_bytes += len(data)
-            self._call()
+            self._next.add(new)
+            self._gather()
         elif kept != new.digest:
             raise Damaged(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
 
     def use(self, key: Key, block: int) -> None:
         """A block that is kept here too was found elsewhere: it is not the one to go."""
         if self._known.get(key, {}).get(block) is not None:
-            self._note_use(name_of(key, block), (key, block))
+            self._note_use(name_of(key, block))
 
     async def room(self) -> None:
         """Wait while much waits to be written."""
-        while self._store is not None and self._queued_bytes + self._written_bytes > _QUEUE_BYTES:
+        while self._store is not None and self._next.size + self._current.size > _QUEUE_BYTES:
             await self._has_room.wait()
 
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key`` any more."""
         if self._store is None:
             return
-        for place in [place for place in self._queue if place[0] == key]:
-            self._queued_bytes -= len(self._queue.pop(place).data)
-        for place in [place for place in self._writing if place[0] == key]:
-            del self._writing[place]
+        self._next.drop(key)
         self._known[key] = {}
-        self._drops.add(key)
-        self._call()
+        self._hurry()
         self._tell_of_room()
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write what there is to write, until cancelled."""
+        """Write what there is to write, until cancelled; returns at once where nothing is kept."""
         while self._store is not None:
-            await self._wake.wait()
-            with trio.move_on_after(_USE_SECONDS):
-                await self._hurry.wait()
-            self._wake, self._hurry = trio.Event(), trio.Event()
-            work = self._take()
-            with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
-                outcome = await trio.to_thread.run_sync(self._store.apply, work, limiter=self._writes)
-            self._settle(work, outcome)
-        await trio.sleep_forever()
+            await self._has_work.wait()
+            with trio.move_on_after(_GATHER_SECONDS):
+                await self._is_urgent.wait()
+            self._has_work, self._is_urgent = trio.Event(), trio.Event()
+            await self._write_some(self._store)
 
     def close(self) -> None:
         """Write the rest and let go of the index; ``run`` must have ended."""
         store = self._store
         if store is None:
             return
-        while self._queue or self._drops or self._lost or self._used:
-            work = self._take()
-            outcome = store.apply(work)
-            self._settle(work, outcome)
+        while not self._next.is_empty:
+            self._current = self._next.take(_BATCH_BYTES)
+            outcome = store.apply(self._current)
+            self._learn(outcome)
+            self._finish()
             if not outcome.has_dropped:
                 break
         self._store = None
         store.close()
 
-    def _take(self) -> Work:
-        """What is to be done next."""
-        work = Work(self._drops, self._lost, self._used)
-        self._dropping = self._drops
-        self._drops, self._lost, self._used = set(), set(), {}
-        while self._queue and self._written_bytes < _BATCH_BYTES:
-            place = next(iter(self._queue))
-            block = self._writing[place] = self._queue.pop(place)
-            work.blocks.append(block)
-            self._queued_bytes -= len(block.data)
-            self._written_bytes += len(block.data)
-        return work
+    async def _write_some(self, store: BlockStore) -> None:
+        """Do what is to be done next. Never raises, but for being cancelled: what cannot be done is not kept."""
+        work = self._current = self._next.take(_BATCH_BYTES)
+        try:
+            with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
+                outcome = await self._in_time(partial(store.apply, work), self._writes)
+            if outcome is not None:
+                self._learn(outcome)
+        except Exception as error:  # no thread can be started, say
+            self._next.drops |= work.drops
+            if type(error) not in self._unexpected:
+                log.exception("%s: unexpected; not all is kept on disk", self._directory)
+            self._unexpected.add(type(error))
+        finally:
+            self._finish()
 
-    def _settle(self, work: Work, outcome: Outcome) -> None:
-        """Learn what has become of ``work``."""
-        if outcome.is_anew:
-            self._known.clear()
+    def _learn(self, outcome: Outcome) -> None:
+        """What has become of the current work."""
+        self._forget_if_anew()
         for row in outcome.gone:
             self._forget(row.key, row.number)
         for block in outcome.kept:
-            if self._writing.get((block.key, block.number)) is block and block.key in self._known:
+            if block.key in self._known and block.key not in self._next.drops:
                 self._known[block.key][block.number] = block.digest
         if not outcome.has_dropped:
-            self._drops |= work.drops
-        self._dropping = set()
-        self._writing = {}
-        self._written_bytes = 0
-        for name in outcome.absent:
-            self._write_again(work.used.get(name))
-        if self._queue or outcome.has_more:
-            self._call()
+            self._next.drops |= self._current.drops
+        if outcome.has_more:
+            self._hurry()
+
+    def _finish(self) -> None:
+        """The current work is done, or given up."""
+        self._current = Work()
+        if self._next.blocks:
+            self._gather()
         self._tell_of_room()
 
-    def _write_again(self, place: _Place | None) -> None:
-        """Somebody has removed a block that was used a moment ago."""
-        if place is None:
-            return
-        self._forget(*place)
-        data = self._elsewhere(*place)
-        if data is not None:
-            self.put(*place, data)
-
-    def _call(self) -> None:
+    def _hurry(self) -> None:
         """There is work that should not wait."""
-        self._wake.set()
-        self._hurry.set()
+        self._has_work.set()
+        self._is_urgent.set()
 
-    def _note_use(self, name: bytes, place: _Place) -> None:
-        self._used.pop(name, None)
-        self._used[name] = place
-        self._wake.set()
-        if len(self._used) >= _USES_AT_ONCE:
-            self._call()
+    def _gather(self) -> None:
+        """There is work that gets cheaper with more of its kind."""
+        self._has_work.set()
+        if self._next.size >= _BATCH_BYTES or len(self._next.used) >= _USES_AT_ONCE:
+            self._hurry()
+
+    def _note_use(self, name: bytes) -> None:
+        self._next.use(name)
+        self._gather()
+
+    async def _in_time(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T | None:
+        """What ``work``, in a thread, gives. Where the disk hangs, None: it is not asked any more."""
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+        if self._store is not None:
+            log.warning("%s does not answer: contents are kept in memory only", self._directory)
+        self._store = None
+        self._known.clear()
+        self._tell_of_room()
+        return None
 
     def _tell_of_room(self) -> None:
         self._has_room.set()
@@ -261,7 +252,10 @@ class DiskTier:
 
     def _queued(self, key: Key, block: int) -> NewBlock | None:
         """A block that waits to be written, or is being written."""
-        return self._queue.get((key, block)) or self._writing.get((key, block))
+        queued = self._next.blocks.get((key, block))
+        if queued is None and key not in self._next.drops:
+            queued = self._current.blocks.get((key, block))
+        return queued
 
     def _digest(self, key: Key, block: int) -> bytes | None:
         """Digest of a block that is kept, or will be."""
@@ -271,6 +265,13 @@ class DiskTier:
     def _forget(self, key: Key, block: int) -> None:
         """A block is on disk no longer."""
         self._known.get(key, {}).pop(block, None)
+
+    def _forget_if_anew(self) -> None:
+        """All that was known is gone, if the store had to be started anew."""
+        store = self._store
+        if store is not None and self._generation != store.generation:
+            self._generation = store.generation
+            self._known.clear()
 
     async def _read(self, key: Key, block: int, digest: bytes) -> bytes | None:
         """Read a block, once for all who want it now. If the one who does is cancelled before, another does."""
@@ -283,8 +284,8 @@ class DiskTier:
             return None
         reading = self._reading[name, digest] = _Reading()
         try:
-            found = await trio.to_thread.run_sync(self._store.read, name, block, digest, limiter=self._reads)
-            reading.data = self._judge(key, block, name, found)
+            found = await self._in_time(partial(self._store.read, name, block, digest), self._reads)
+            reading.data = None if found is None else self._judge(key, block, name, found)
             reading.is_done = True
         finally:
             del self._reading[name, digest]
@@ -294,7 +295,8 @@ class DiskTier:
     def _judge(self, key: Key, block: int, name: bytes, found: bytes | Miss) -> bytes | None:
         """Note what a read has shown."""
         if isinstance(found, bytes):
-            self._note_use(name, (key, block))
+            self._stats.count("disk_hits")
+            self._note_use(name)
             return found
         self._stats.count("disk_damaged", found is Miss.DAMAGED)
         if found is Miss.REPLACED:
@@ -302,14 +304,14 @@ class DiskTier:
         else:
             self._forget(key, block)
         if found in (Miss.ABSENT, Miss.DAMAGED):
-            self._lost.add(name)
-            self._call()
+            self._next.lost.add(name)
+            self._hurry()
         return None
 
 
 def _open(directory: Path, capacity_bytes: int) -> BlockStore | None:
     try:
         return BlockStore(directory, capacity_bytes)
-    except (OSError, UsageError, sqlite3.Error) as error:
+    except (OSError, UsageError, sqlite3.Error, IndexDamaged) as error:
         log.warning("%s cannot be used (%s): contents are kept in memory only", directory, error)
         return None

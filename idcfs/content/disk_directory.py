@@ -1,4 +1,9 @@
-"""The directory of the disk cache: whose it is, and what in it is ours. Nothing else in it is ever touched."""
+"""The directory of the disk cache: whose it is, and what lies where. Nothing else in it is ever touched.
+
+directory/index.sqlite       one row per block; SQLite makes index.sqlite-wal and index.sqlite-shm beside it
+directory/xx/<32 digits>     one file per block, by its name in hexadecimal; 256 directories, none of them large
+directory/tmp/               files that are being written
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UsageError
-from .disk_index import FILES
 
+_INDEX = "index.sqlite"
+_INDEX_FILES = (f"{_INDEX}-wal", f"{_INDEX}-shm", _INDEX)
+"""In the order in which they are to be removed: a database without its log is an old one, a log alone is nothing."""
+_TEMPORARY = "tmp"
 _LEFTOVER_SECONDS = 600.0
 """A file that has been in ``tmp`` for so long is nobody's: writing one takes milliseconds."""
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -46,6 +54,30 @@ def check_ours(directory: Path) -> None:
         raise UsageError(f"{directory} belongs to another user")
 
 
+# --- what lies where -------------------------------------------------------------------------------------------------
+
+
+def index_path(directory: Path) -> Path:
+    """The index; to be opened by SQLite alone, see ``DiskIndex``."""
+    return directory / _INDEX
+
+
+def block_path(directory: Path, name: bytes) -> Path:
+    """Where the block ``name`` lies."""
+    digits = name.hex()
+    return directory / digits[:2] / digits
+
+
+def name_at(path: Path) -> bytes:
+    """Name of the block that lies at ``path``."""
+    return bytes.fromhex(path.name)
+
+
+def temporary_path(directory: Path, name: bytes, token: str) -> Path:
+    """Where the block ``name`` is written; ``token`` tells the writers apart."""
+    return directory / _TEMPORARY / f"{name.hex()}-{token}"
+
+
 def directories_in(directory: Path) -> Iterator[Path]:
     """Those that blocks lie in."""
     return _entries(directory, _DIRECTORY)
@@ -56,17 +88,21 @@ def blocks_in(directory: Path) -> Iterator[Path]:
     return _entries(directory, _NAME)
 
 
+# --- removing --------------------------------------------------------------------------------------------------------
+
+
 def remove_all(directory: Path) -> None:
     """Remove whatever is ours in ``directory``, the index last."""
     for inner in directories_in(directory):
         for path in blocks_in(inner):
             unlink(path)
-    for name in FILES:
+    for name in _INDEX_FILES:
         (directory / name).unlink(missing_ok=True)
 
 
-def remove_leftovers(temporary: Path) -> int:
-    """Remove what killed mounts were writing in ``temporary``, and return how many files that were."""
+def remove_leftovers(directory: Path) -> int:
+    """Remove what killed mounts were writing, and return how many files that were."""
+    temporary = directory / _TEMPORARY
     temporary.mkdir(mode=0o700, exist_ok=True)
     newest = time.time() - _LEFTOVER_SECONDS
     return sum(unlink(path) for path in temporary.iterdir() if _changed(path) < newest)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .block_files import NewBlock, decoded, encoded
 from .blocks import Key
+from .disk_directory import index_path
 
-FILES = ("index.sqlite-wal", "index.sqlite-shm", "index.sqlite")
-"""What SQLite makes, in the order in which it is to be removed."""
 _VERSION = 1
 _PATIENCE_SECONDS = 5.0
 """How long other mounts may hold a lock; what they do under it takes milliseconds."""
@@ -39,9 +39,17 @@ INSERT INTO state VALUES (0, '');
 CREATE TRIGGER block_added AFTER INSERT ON block BEGIN UPDATE state SET bytes = bytes + NEW.bytes; END;
 CREATE TRIGGER block_removed AFTER DELETE ON block BEGIN UPDATE state SET bytes = bytes - OLD.bytes; END
 """
+_COLUMNS = "name, content, instance, number, bytes, digest"
+
+_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_GUTTED = ("no such table", "no such column")
+"""How SQLite says, with the code of any mistake, that the file has lost what was made when it was opened."""
+
 T = TypeVar("T")
 
-_COLUMNS = "name, content, instance, number, bytes, digest"
+
+class IndexDamaged(Exception):
+    """The file is not what was written, and can only be started anew."""
 
 
 class Row(NamedTuple):
@@ -69,33 +77,40 @@ class CacheInfo:
 
 
 class DiskIndex:
-    """One connection, for one thread at a time. Where another mount has started the index anew, it follows.
+    """One connection, which threads share. Where another mount has started the index anew, it follows.
 
-    Each method raises ``sqlite3.OperationalError`` where it cannot be done now (locked, no space), another
-    ``sqlite3.DatabaseError`` where the file is damaged, ``OSError`` where the directory cannot be used.
+    Each method raises ``IndexDamaged`` where the file is damaged, ``sqlite3.Error`` where it cannot be done now
+    (locked, no space), ``OSError`` where the directory cannot be used.
+
+    Nobody but SQLite may open the file, nor those beside it, not even to close it at once: POSIX locks are the
+    process's, and closing any descriptor of a file lets go of all of them. SQLite, which keeps its own descriptors open
+    for that reason, could not know; the next process to close the index would take itself for the last one and remove
+    the log that this one goes on writing to.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.path = directory / "index.sqlite"
+        self.path = index_path(directory)
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
         self._clock = 0
+        self._turn = threading.RLock()  # whose change, or statement, it is
 
     @property
     def is_current(self) -> bool:
         """Whether the file that is open is still the one in the directory."""
-        return self._connection is not None and self._opened == self._identity()
+        return self._connection is not None and self._opened is not None and self._opened == self._identity()
 
     def open(self) -> None:
         """Open the index, and make it if there is none."""
-        self.close()
-        with locked(self._directory):
-            self._connect()
+        with self._turn:
+            self.close()
+            with locked(self._directory):
+                self._connect()
 
     def start_anew(self, remove: Callable[[], None]) -> None:
         """The file is damaged: ``remove`` it and all it speaks of, unless another mount has done so already."""
-        with locked(self._directory):
+        with self._turn, locked(self._directory):
             if self._is_still_damaged():
                 remove()
             self.close()  # not before: while it is open, no new file can have the same identity
@@ -103,23 +118,23 @@ class DiskIndex:
 
     def close(self) -> None:
         """Let go of the file."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):  # a damaged file may fail even here
-                connection.close()
+        with self._turn:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(sqlite3.Error):  # a damaged file may fail even here
+                    connection.close()
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """What is done herein no other mount interrupts; an exception takes the rows back."""
-        connection = self._current()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
+        """What is done herein no other mount or thread interrupts; an exception takes the rows back."""
+        with self._turn:
+            self._execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -133,13 +148,13 @@ class DiskIndex:
 
     def digest(self, name: bytes) -> bytes | None:
         """Digest of a block, if it is kept."""
-        row = self._current().execute("SELECT digest FROM block WHERE name = ?", (name,)).fetchone()
-        return None if row is None else _typed(row[0], bytes)
+        found = self._execute("SELECT digest FROM block WHERE name = ?", (name,))
+        return _typed(found[0][0], bytes) if found else None
 
     def digests(self, key: Key) -> dict[int, bytes]:
         """Digests of the blocks that are kept of an instance, by number."""
         select = "SELECT number, digest FROM block WHERE content = ? AND instance = ?"
-        found = self._current().execute(select, encoded(key))
+        found = self._execute(select, encoded(key))
         return {_typed(number, int): _typed(digest, bytes) for number, digest in found}
 
     def blocks(self, key: Key) -> list[Row]:
@@ -157,7 +172,7 @@ class DiskIndex:
     def info(self) -> CacheInfo:
         """What there is; looks at every row."""
         select = "SELECT count(*), count(DISTINCT content), min(used) / 1e9, max(used) / 1e9 FROM block"
-        blocks, series, oldest, newest = self._current().execute(select).fetchone()
+        ((blocks, series, oldest, newest),) = self._execute(select)
         instances = self._one("SELECT count(*) FROM (SELECT DISTINCT content, instance FROM block)", int)
         return CacheInfo(self.total(), blocks, instances, series, oldest, newest)
 
@@ -168,27 +183,33 @@ class DiskIndex:
         for block in blocks:
             self.remove(block.name)
             row = (block.name, *encoded(block.key), block.number, block.disk_bytes, block.digest, self._now())
-            self._current().execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def remove(self, name: bytes) -> None:
         """Keep no row for the block ``name``."""
-        self._current().execute("DELETE FROM block WHERE name = ?", (name,))
+        self._execute("DELETE FROM block WHERE name = ?", (name,))
 
-    def touch(self, names: Iterable[bytes]) -> list[bytes]:
-        """These blocks have been used just now, the last of them last; returns those that are not kept."""
-        connection = self._current()
-        update = "UPDATE block SET used = ? WHERE name = ?"
-        return [name for name in names if not connection.execute(update, (self._now(), name)).rowcount]
+    def touch(self, names: Iterable[bytes]) -> None:
+        """These blocks, if they are kept, have been used just now, the last of them last."""
+        for name in names:
+            self._execute("UPDATE block SET used = ? WHERE name = ?", (self._now(), name))
 
     def set_boot(self, boot: str) -> None:
         """It has been used during this run of the machine."""
-        self._current().execute("UPDATE state SET boot = ?", (boot,))
+        self._execute("UPDATE state SET boot = ?", (boot,))
 
     def recount(self) -> None:
         """Add the total up anew."""
-        self._current().execute("UPDATE state SET bytes = (SELECT coalesce(sum(bytes), 0) FROM block)")
+        self._execute("UPDATE state SET bytes = (SELECT coalesce(sum(bytes), 0) FROM block)")
 
     # --- the connection ----------------------------------------------------------------------------------------------
+
+    def _execute(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+        """All rows that ``statement`` gives."""
+        with self._turn:
+            connection = self._current()
+            with _damage_told():
+                return connection.execute(statement, parameters).fetchall()
 
     def _current(self) -> sqlite3.Connection:
         """The connection, opened (again) if need be, but never in the middle of a change."""
@@ -198,18 +219,23 @@ class DiskIndex:
         return self._connection
 
     def _connect(self) -> None:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite's own mode is the umask's
-        self._opened = self._identity()
         self._connection = _connect(self.path)
+        self._opened = self._identity()  # not before: there may have been no file
+
+    def _roll_back(self) -> None:
+        """End a change; SQLite may have done so already."""
+        try:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()  # nobody else can change anything before that
 
     def _is_still_damaged(self) -> bool:
         if self._connection is not None:
             return self.is_current
         try:
             self._connect()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
+        except IndexDamaged:
             return True
         return False
 
@@ -221,12 +247,12 @@ class DiskIndex:
         return found.st_dev, found.st_ino
 
     def _rows(self, which: str, parameters: tuple[object, ...]) -> list[Row]:
-        found = self._current().execute(f"SELECT {_COLUMNS} FROM block {which}", parameters)
+        found = self._execute(f"SELECT {_COLUMNS} FROM block {which}", parameters)
         return [_row(*columns) for columns in found]
 
     def _one(self, select: str, kind: type[T]) -> T:
-        row = self._current().execute(select).fetchone()
-        return _typed(row[0] if row else None, kind)
+        found = self._execute(select)
+        return _typed(found[0][0] if found else None, kind)
 
     def _now(self) -> int:
         """The time in ns, later at each call: mounts that share the index agree on what was used last."""
@@ -238,14 +264,14 @@ def _row(name: object, content: object, instance: object, number: object, size: 
     try:
         key = decoded(_typed(content, bytes), _typed(instance, bytes))
     except UnicodeDecodeError as error:
-        raise sqlite3.DatabaseError(str(error)) from error
+        raise IndexDamaged(str(error)) from error
     return Row(_typed(name, bytes), key, _typed(number, int), _typed(size, int), _typed(digest, bytes))
 
 
 def _typed(value: object, kind: type[T]) -> T:
     """``value``, which SQLite would give as anything that a damaged page says."""
     if not isinstance(value, kind):
-        raise sqlite3.DatabaseError(f"{value!r:.50} is not what was written")
+        raise IndexDamaged(f"{value!r:.50} is not what was written")
     return value
 
 
@@ -274,15 +300,34 @@ def locked(directory: Path) -> Iterator[None]:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, timeout=_PATIENCE_SECONDS, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
-        elif version != _VERSION:
-            raise sqlite3.DatabaseError("it is of another version")
-    except sqlite3.Error:
+        path.chmod(0o600)  # SQLite's own is the umask's; the files beside take this one over
+        with _damage_told():
+            _set_up(connection)
+    except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged one is told by its type
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version == 0 and tables == 0:
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
+    elif version != _VERSION:
+        raise IndexDamaged("it is of another version")
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """SQLite's complaints about the file itself become ``IndexDamaged``; no others do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says where
+        if code in _DAMAGE_CODES or str(error).startswith(_GUTTED):
+            raise IndexDamaged(str(error)) from error
+        raise

@@ -1,9 +1,5 @@
 """The disk cache of all mounts that share a directory: block files and their index, kept in step. No event loop here.
 
-    directory/index.sqlite       one row per block
-    directory/xx/<32 digits>     one file per block
-    directory/tmp/               files that are being written
-
 There is never a file without a row: a row is committed before its file is renamed into place, and goes after its file
 is gone, both under the index's lock. So a kill at any instant leaves rows without files, which are misses, and files in
 ``tmp``, which the next mounts remove. Nothing is synced to disk: a kill loses no page the kernel has, and what a power
@@ -17,17 +13,30 @@ import logging
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import Damaged, UsageError
 from . import block_files
 from .block_files import NewBlock
 from .blocks import Key
-from .disk_directory import blocks_in, boot_id, claim, directories_in, remove_all, remove_leftovers, unlink
-from .disk_index import CacheInfo, DiskIndex, Row
+from .disk_directory import (
+    block_path,
+    blocks_in,
+    boot_id,
+    claim,
+    directories_in,
+    name_at,
+    remove_all,
+    remove_leftovers,
+    temporary_path,
+    unlink,
+)
+from .disk_index import DiskIndex, IndexDamaged, Row
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +67,42 @@ class Work:
     drops: set[Key] = field(default_factory=set)
     lost: set[bytes] = field(default_factory=set)
     """Names of blocks whose files were not there."""
-    used: dict[bytes, tuple[Key, int]] = field(default_factory=dict)
-    """Blocks by name, last used last."""
-    blocks: list[NewBlock] = field(default_factory=list)
+    used: dict[bytes, None] = field(default_factory=dict)
+    """Names of blocks, last used last."""
+    blocks: dict[tuple[Key, int], NewBlock] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of data in ``blocks``."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.drops or self.lost or self.used or self.blocks)
+
+    def add(self, block: NewBlock) -> None:
+        """Keep ``block``; there is none of its number."""
+        self.blocks[block.key, block.number] = block
+        self.size += len(block.data)
+
+    def use(self, name: bytes) -> None:
+        """The block ``name`` has been used just now."""
+        self.used.pop(name, None)
+        self.used[name] = None
+
+    def drop(self, key: Key) -> None:
+        """Keep nothing of the instance ``key``."""
+        for place in [place for place in self.blocks if place[0] == key]:
+            self.size -= len(self.blocks.pop(place).data)
+        self.drops.add(key)
+
+    def take(self, enough_bytes: int) -> Work:
+        """Move out what is to be done next: everything, but of the blocks only the first that are enough."""
+        taken = Work(self.drops, self.lost, self.used)
+        self.drops, self.lost, self.used = set(), set(), {}
+        while self.blocks and taken.size < enough_bytes:
+            block = self.blocks.pop(next(iter(self.blocks)))
+            self.size -= len(block.data)
+            taken.add(block)
+        return taken
 
 
 @dataclass(slots=True)
@@ -71,16 +113,29 @@ class Outcome:
     kept: list[NewBlock] = field(default_factory=list)
     gone: list[Row] = field(default_factory=list)
     """Blocks that were evicted, or belonged to an instance that has been replaced."""
-    absent: list[bytes] = field(default_factory=list)
-    """Names of blocks that have been used and are not kept: somebody else has removed them."""
     has_more: bool = False
     """More is to be evicted."""
-    is_anew: bool = False
-    """All that was kept is gone."""
+
+
+class _Compared(NamedTuple):
+    """Blocks that are to be kept, beside those that are."""
+
+    kept: list[NewBlock]
+    missing: list[NewBlock]
+    replaced: list[Row]
+    """Removed: the archive has other bytes of their instances now."""
+
+
+class _Reserved(NamedTuple):
+    is_enough: bool
+    evicted: list[Row]
 
 
 class BlockStore:
-    """``read`` may be called in many threads, ``look_up`` in one at a time, everything else in another."""
+    """``read`` and ``look_up`` may be called in many threads, everything else in one at a time.
+
+    Who looks up waits for one change of the index at most, never for files being written.
+    """
 
     def __init__(self, directory: Path, capacity_bytes: int) -> None:
         """Open what is there, or make it.
@@ -89,50 +144,42 @@ class BlockStore:
         :raises OSError, sqlite3.Error: if it cannot be used.
         """
         self._directory = directory
-        self._temporary = directory / "tmp"
         self._capacity = capacity_bytes
         self._token = secrets.token_hex(8)  # tells our temporary files from those of others
-        self._index = DiskIndex(directory)
-        self._look_up_index = DiskIndex(directory)
-        self._damage: sqlite3.DatabaseError | None = None
-        self._warned = False
-        self._outcome = Outcome()
+        self._has_warned = False
+        self._unexpected: set[type[Exception]] = set()
+        self.index = DiskIndex(directory)
+        """For those who keep the cache in order."""
+        self.generation = 0
+        """Higher whenever all that was kept is gone, because the index was damaged."""
+        self._anew = threading.Lock()
         claim(directory)
-        self._open()
-        self.size = self._index.total()
-        """Bytes on disk, as last seen."""
-        remove_leftovers(self._temporary)
+        try:
+            self.index.open()
+            self.size = self.index.total()
+            """Bytes on disk, as last seen."""
+        except IndexDamaged as error:
+            self.start_anew(error)
+        self._is_tidy = self.index.boot() == boot_id()
+        self.capacity = self._effective_capacity()
+        """Bytes it may take on disk, as last seen: less than was asked for where the disk is nearly full."""
+        remove_leftovers(directory)
 
     def close(self) -> None:
         """Let go of the index."""
-        self._index.close()
-        self._look_up_index.close()
-
-    @property
-    def index(self) -> DiskIndex:
-        """The index, for those who keep the cache in order."""
-        return self._index
-
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether ``look_up`` has found that the index has to be started anew, which ``apply`` does."""
-        return self._damage is not None
+        self.index.close()
 
     def look_up(self, key: Key) -> dict[int, bytes] | None:
         """Digests of the blocks that are kept of an instance, by number; None if that cannot be told now."""
+        generation = self.generation
         try:
-            return self._look_up_index.digests(key)
-        except (OSError, sqlite3.OperationalError) as error:
-            self._warn(error)
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            self._damage = sqlite3.DatabaseError(str(error))
-        return None
+            return self.index.digests(key)
+        except Exception as error:
+            return {} if self._recover(error, generation) else None
 
     def read(self, name: bytes, number: int, digest: bytes) -> bytes | Miss:
         """The bytes of a block that should have ``digest``. A damaged file is removed."""
-        path = block_files.path_of(self._directory, name)
+        path = self._path(name)
         try:
             data, found = block_files.read(path, name, number)
         except FileNotFoundError:
@@ -146,100 +193,115 @@ class BlockStore:
             return Miss.DAMAGED
         return data if found == digest else Miss.REPLACED
 
-    # --- changing ----------------------------------------------------------------------------------------------------
-
     def apply(self, work: Work) -> Outcome:
         """Do ``work``. Never raises: what cannot be done is not kept."""
-        self._outcome = Outcome()
+        outcome, generation = Outcome(), self.generation
         try:
-            if self._damage is not None:
-                raise self._damage
-            self._apply(work)
-            self.size = self._index.total()
-        except (OSError, UsageError, sqlite3.OperationalError) as error:
-            self._warn(error)
+            self._apply(work, outcome)
+            self.size, self.capacity = self.index.total(), self._effective_capacity()
         except Exception as error:
-            self._start_anew_after(error)
-        return self._outcome
+            if self._recover(error, generation):
+                return Outcome(has_dropped=True)
+        return outcome
 
-    def clear(self) -> CacheInfo:
-        """Remove every block; returns what there was, as far as the index can be read."""
-        try:
-            before = self._index.info()
-            while self._remove_some():
-                pass
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            self._start_anew(error)
-            return CacheInfo()
-        self.remove_orphans()
-        return before
+    # --- removing ----------------------------------------------------------------------------------------------------
 
-    def verify(self, row: Row) -> bytes | Miss:
-        """Read a block; one that is not as it should be is removed with its row."""
-        found = self.read(row.name, row.number, row.digest)
-        if found in (Miss.ABSENT, Miss.DAMAGED):
-            self.remove_lost({row.name})
-        return found
-
-    def remove_lost(self, names: Iterable[bytes]) -> None:
-        """Remove the rows of those of these blocks whose files are not there."""
-        with self._index.change():
-            for name in names:
-                if not block_files.path_of(self._directory, name).exists():
-                    self._index.remove(name)
-
-    def remove_orphans(self) -> int:
-        """Remove files without rows, and return how many there were."""
-        count = 0
-        for directory in directories_in(self._directory):
-            with self._index.change():
-                for path in blocks_in(directory):
-                    if self._index.digest(bytes.fromhex(path.name)) is None:
-                        count += unlink(path)
-        return count
-
-    def _remove_some(self) -> bool:
+    def remove_oldest(self) -> bool:
         """Remove a round of blocks; whether there were any."""
-        with self._index.change():
-            rows = self._index.oldest(_ROUND_BLOCKS)
+        with self.index.change():
+            rows = self.index.oldest(_ROUND_BLOCKS)
             self._remove(rows)
         return bool(rows)
 
-    def _apply(self, work: Work) -> None:
-        if not self._index.is_current:
+    def remove_lost(self, names: Iterable[bytes]) -> None:
+        """Remove the rows of those of these blocks whose files are not there."""
+        with self.index.change():
+            for name in names:
+                if not self._path(name).is_file():
+                    self.index.remove(name)
+
+    def remove_orphans(self) -> int:
+        """Remove files without rows, and return how many there were."""
+        return sum(self._remove_orphans_in(directory) for directory in directories_in(self._directory))
+
+    def start_anew(self, error: IndexDamaged) -> None:
+        """Remove everything, since the index is damaged; unless another mount has done so already."""
+
+        def remove() -> None:
+            if not self._has_warned:
+                log.warning("%s is damaged (%s): starting it anew", self.index.path, error)
+            remove_all(self._directory)
+
+        self.index.start_anew(remove)
+        self.generation += 1
+        self.size = self.index.total()
+
+    def _remove_orphans_in(self, directory: Path) -> int:
+        with self.index.change():
+            orphans = [path for path in blocks_in(directory) if self.index.digest(name_at(path)) is None]
+            return sum(map(unlink, orphans))
+
+    def _remove(self, rows: list[Row]) -> None:
+        """Remove files, then rows; in a change."""
+        for row in rows:
+            self._path(row.name).unlink(missing_ok=True)
+            self.index.remove(row.name)
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def _apply(self, work: Work, outcome: Outcome) -> None:
+        """Do ``work``; ``outcome`` says how far it came if there is an exception."""
+        if not self.index.is_current:
             claim(self._directory)  # somebody may have removed it
         self._tidy_after_power_cut()
+        self._note(work)
+        outcome.has_dropped = True
+        outcome.kept, missing, outcome.gone = self._compared(list(work.blocks.values()))
+        blocks = self._fitting(missing)
+        reserved = self._reserve(blocks)
+        outcome.gone += reserved.evicted
+        outcome.has_more = bool(reserved.evicted) and not reserved.is_enough
+        if blocks and reserved.is_enough:
+            outcome.kept += self._write(blocks)
+
+    def _tidy_after_power_cut(self) -> None:
+        """Where the machine has been started since the last mount, rows may be missing whose files are there."""
+        if not self._is_tidy:
+            self.remove_orphans()
+            with self.index.change():
+                self.index.set_boot(boot_id())
+            self._is_tidy = True
+
+    def _note(self, work: Work) -> None:
+        """Do what makes no block."""
         if work.lost:
             self.remove_lost(work.lost)
-        with self._index.change():
+        with self.index.change():
             for key in work.drops:
-                self._remove(self._index.blocks(key))
-            self._outcome.absent = self._index.touch(work.used)
-        self._outcome.has_dropped = True
-        blocks = self._fitting(self._missing(work.blocks))
-        if self._reserve(blocks) and blocks:
-            self._write(blocks)
+                self._remove(self.index.blocks(key))
+            self.index.touch(work.used)
 
-    def _missing(self, blocks: list[NewBlock]) -> list[NewBlock]:
-        """Those of ``blocks`` that are not kept yet.
+    def _compared(self, blocks: list[NewBlock]) -> _Compared:
+        """Which of ``blocks`` are kept already.
 
         An instance of which other bytes are kept has been replaced in the archive. Which bytes are the new ones cannot
         be told, and they must not be mixed: nothing of it is kept.
         """
-        with self._index.change():
-            kept = {block.name: self._index.digest(block.name) for block in blocks}
-            replaced = {block.key for block in blocks if kept[block.name] not in (None, block.digest)}
-            for key in replaced:
-                log.info("instance %s: other bytes of it are kept: it is dropped", key[1])
-                self._evict(self._index.blocks(key))
+        with self.index.change():
+            digests = {block.name: self.index.digest(block.name) for block in blocks}
+            replaced = {block.key for block in blocks if digests[block.name] not in (None, block.digest)}
+            gone = [row for key in replaced for row in self._drop_replaced(key)]
             blocks = [block for block in blocks if block.key not in replaced]
-            here = [block for block in blocks if kept[block.name] and self._path(block.name).exists()]
-            self._index.touch([block.name for block in here])
-        self._outcome.kept += here
-        names = {block.name for block in here}
-        return [block for block in blocks if block.name not in names]
+            kept = [block for block in blocks if digests[block.name] and self._path(block.name).is_file()]
+            names = {block.name: None for block in kept}
+            self.index.touch(names)
+        return _Compared(kept, [block for block in blocks if block.name not in names], gone)
+
+    def _drop_replaced(self, key: Key) -> list[Row]:
+        log.info("instance %s: other bytes of it are kept: it is dropped", key[1])
+        rows = self.index.blocks(key)
+        self._remove(rows)
+        return rows
 
     def _fitting(self, blocks: list[NewBlock]) -> list[NewBlock]:
         """The last of ``blocks``, as many as fit at all."""
@@ -253,134 +315,112 @@ class BlockStore:
                 self._warn(OSError(errno.ENOSPC, f"less than {_FREE_SHARE:.0%} of the disk is free"))
         return fitting[::-1]
 
-    def _reserve(self, blocks: list[NewBlock]) -> bool:
-        """Make room for ``blocks`` and add their rows; whether there is room."""
+    def _reserve(self, blocks: list[NewBlock]) -> _Reserved:
+        """Make room for ``blocks`` and add their rows, if there is enough."""
         needed = sum(block.disk_bytes for block in blocks)
-        before = len(self._outcome.gone)
+        evicted: list[Row] = []
         for _ in range(_MOST_ROUNDS):
-            with self._index.change():
-                if self._make_room(needed):
-                    self._index.add(blocks)
-                    return True
-        self._outcome.has_more = len(self._outcome.gone) > before
-        return False
+            with self.index.change():
+                reserved = self._make_room(needed)
+                evicted += reserved.evicted
+                if reserved.is_enough:
+                    self.index.add(blocks)
+                    return _Reserved(True, evicted)
+        return _Reserved(False, evicted)
 
-    def _make_room(self, needed: int) -> bool:
-        """Evict a round of blocks, if need be; whether there is room for ``needed`` bytes now."""
+    def _make_room(self, needed: int) -> _Reserved:
+        """Evict a round of blocks, if need be, so that there is room for ``needed`` bytes."""
         capacity = self._effective_capacity()
-        left = self._index.total() + needed
+        left = self.index.total() + needed
         if left <= capacity:
-            return True
-        rows = self._index.oldest(_ROUND_BLOCKS)
+            return _Reserved(True, [])
+        rows = self.index.oldest(_ROUND_BLOCKS)
         if not rows:
-            self._index.recount()  # only a damaged total can be the reason
-        while rows and left > capacity * (1 - _EVICTED_SHARE):
-            left -= rows[0].disk_bytes
-            self._evict([rows.pop(0)])
-        return left <= capacity
+            self.index.recount()  # only a damaged total can be the reason
+        evicted: list[Row] = []
+        while len(evicted) < len(rows) and left > capacity * (1 - _EVICTED_SHARE):
+            evicted.append(rows[len(evicted)])
+            left -= evicted[-1].disk_bytes
+        self._remove(evicted)
+        return _Reserved(left <= capacity, evicted)
 
     def _effective_capacity(self) -> int:
         """Bytes that may be kept: never so many that the disk is full for others."""
         disk = os.statvfs(self._directory)
         spare = int(disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize * _FREE_SHARE)
-        return max(0, min(self._capacity, self._index.total() + spare))
+        return max(0, min(self._capacity, self.index.total() + spare))
 
-    def _write(self, blocks: list[NewBlock]) -> None:
+    def _write(self, blocks: list[NewBlock]) -> list[NewBlock]:
         """Write ``blocks``, which have rows. Those whose row has been removed meanwhile are not kept."""
         written = self._write_temporary(blocks)
         try:
-            with self._index.change():
-                for block in blocks:
-                    if self._index.digest(block.name) == block.digest:
-                        self._put_in_place(block, block in written)
+            with self.index.change():
+                wanted = [block for block in blocks if self.index.digest(block.name) == block.digest]
+                kept = [block for block in wanted if self._put_in_place(block, block.name in written)]
         finally:
             for block in blocks:
                 unlink(self._temporary_path(block))
         if len(written) == len(blocks):
-            self._warned = False
+            self._has_warned = False
+        return kept
 
-    def _write_temporary(self, blocks: list[NewBlock]) -> list[NewBlock]:
-        """Write ``blocks`` one after another; those that could be."""
-        written = []
+    def _write_temporary(self, blocks: list[NewBlock]) -> set[bytes]:
+        """Write ``blocks`` one after another; names of those that could be."""
+        written = set()
         try:
-            self._temporary.mkdir(mode=0o700, exist_ok=True)
             for block in blocks:
-                block_files.write(self._temporary_path(block), block)
-                written.append(block)
+                path = self._temporary_path(block)
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                block_files.write(path, block)
+                written.add(block.name)
         except OSError as error:
             self._warn(error)
         return written
 
-    def _put_in_place(self, block: NewBlock, is_written: bool) -> None:
+    def _put_in_place(self, block: NewBlock, is_written: bool) -> bool:
+        """Rename the file of ``block`` to where it belongs; without it, it has no row either."""
         path = self._path(block.name)
         try:
             if is_written:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 self._temporary_path(block).replace(path)
-                self._outcome.kept.append(block)
-                return
+                return True
         except OSError as error:
             self._warn(error)
         unlink(path)
-        self._index.remove(block.name)
-
-    def _evict(self, rows: list[Row]) -> None:
-        self._remove(rows)
-        self._outcome.gone += rows
-
-    def _remove(self, rows: list[Row]) -> None:
-        """Remove files, then rows; in a change."""
-        for row in rows:
-            self._path(row.name).unlink(missing_ok=True)
-            self._index.remove(row.name)
-
-    def _tidy_after_power_cut(self) -> None:
-        """Where the machine has been started since, rows may be missing whose files are there."""
-        boot = boot_id()
-        if self._index.boot() != boot:
-            self.remove_orphans()
-            with self._index.change():
-                self._index.set_boot(boot)
+        self.index.remove(block.name)
+        return False
 
     def _path(self, name: bytes) -> Path:
-        return block_files.path_of(self._directory, name)
+        return block_path(self._directory, name)
 
     def _temporary_path(self, block: NewBlock) -> Path:
-        return self._temporary / f"{block.name.hex()}-{self._token}"
+        return temporary_path(self._directory, block.name, self._token)
 
     # --- when it fails -----------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        try:
-            self._index.open()
-            self._index.total()
-        except sqlite3.OperationalError:  # no place, no right, no space: nothing is wrong with the file
-            raise
-        except sqlite3.DatabaseError as error:
-            self._start_anew(error)
+    def _recover(self, error: Exception, generation: int) -> bool:
+        """Be ready for what comes next; whether all that was kept is gone. Nothing but damage is a reason for that."""
+        if isinstance(error, IndexDamaged):
+            return self._has_started_anew(error, generation)
+        if isinstance(error, (OSError, UsageError, sqlite3.OperationalError)):
+            self._warn(error)
+        elif type(error) not in self._unexpected:
+            log.error("%s: unexpected; not all is kept on disk", self._directory, exc_info=error)
+            self._unexpected.add(type(error))
+        return False
 
-    def _start_anew_after(self, error: Exception) -> None:
-        """The index is damaged; or there is a mistake in here, which must not end the mount either."""
-        if not isinstance(error, sqlite3.DatabaseError):
-            log.error("%s: unexpected", self._directory, exc_info=error)
-        self._outcome = Outcome(has_dropped=True, is_anew=True)
+    def _has_started_anew(self, error: IndexDamaged, generation: int) -> bool:
         try:
-            self._start_anew(error)
-            self._damage = None
-            self.size = self._index.total()
-        except (OSError, sqlite3.Error) as failure:
-            self._outcome.has_dropped = False
+            with self._anew:
+                if generation == self.generation:  # else another thread has met the damage first
+                    self.start_anew(error)
+        except (OSError, sqlite3.Error, IndexDamaged) as failure:
             self._warn(failure)
-
-    def _start_anew(self, error: Exception) -> None:
-        def remove() -> None:
-            if not self._warned:
-                log.warning("%s is damaged (%s): starting it anew", self._index.path, error)
-            remove_all(self._directory)
-
-        self._index.start_anew(remove)
+            return False
+        return True
 
     def _warn(self, error: Exception) -> None:
-        if not self._warned:
+        if not self._has_warned:
             log.warning("%s cannot be used (%s): what comes is not kept on disk", self._directory, error)
-        self._warned = True
+        self._has_warned = True

@@ -151,8 +151,15 @@ class Reader:
             return found
         block = await self._tiers.get(instance.key, wanted.block)
         if block is not None:
+            self._read_on(instance.key, wanted.block)
             return self._part(instance, size, wanted, block)
         return self._at_hand(instance, size, wanted)  # it may have arrived while the disk was asked
+
+    def _read_on(self, key: Key, block: int) -> None:
+        """Somebody reads from disk; in order, it seems, if the block before is at hand."""
+        if block == 0 or self._tiers.in_memory(key, block - 1) is not None:
+            for following in self._tiers.next_on_disk(key, block):
+                self._nursery.start_soon(self._tiers.get, key, following)
 
     def _part(self, instance: Instance, size: int, wanted: Slice, block: bytes) -> bytes:
         if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):

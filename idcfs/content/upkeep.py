@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from .disk_directory import check_ours, remove_leftovers
-from .disk_index import CacheInfo, DiskIndex
+from .disk_directory import check_ours, index_path, remove_leftovers
+from .disk_index import CacheInfo, DiskIndex, IndexDamaged, Row
 from .disk_store import BlockStore, Miss
 
 __all__ = ["CacheInfo", "Verified", "clear", "info", "verify"]
@@ -22,7 +22,11 @@ _ROWS = 500
 
 @dataclass(slots=True)
 class Verified:
-    """What ``verify`` has found; all but the good blocks is removed."""
+    """What ``verify`` has found; all of it but the good blocks is removed.
+
+    A block that cannot be opened now (no right, too many open files), or that a mount is replacing, is left alone and
+    counted nowhere.
+    """
 
     blocks: int = 0
     """Blocks that are as they were written."""
@@ -51,7 +55,7 @@ def info(directory: Path) -> CacheInfo:
 
 
 def clear(directory: Path) -> CacheInfo:
-    """Remove every block from the disk cache in ``directory``; returns what was there.
+    """Remove every block from the disk cache in ``directory``; returns what was there, as far as that can be told.
 
     :raises UsageError: if that cannot be done.
     """
@@ -59,7 +63,15 @@ def clear(directory: Path) -> CacheInfo:
         if not _is_cache(directory):
             return CacheInfo()
         with closing(_store(directory)) as store:
-            return store.clear()
+            try:
+                before = store.index.info()
+                while store.remove_oldest():
+                    pass
+            except IndexDamaged as error:
+                store.start_anew(error)
+                return CacheInfo()
+            store.remove_orphans()
+            return before
 
 
 def verify(directory: Path, progress: Callable[[int], None] = lambda _: None) -> Verified:
@@ -72,7 +84,7 @@ def verify(directory: Path, progress: Callable[[int], None] = lambda _: None) ->
     with _errors_told(directory):
         if not _is_cache(directory):
             return verified
-        verified.leftovers = remove_leftovers(directory / "tmp")
+        verified.leftovers = remove_leftovers(directory)
         with closing(_store(directory)) as store:
             _verify_blocks(store, verified, progress)
             verified.orphans = store.remove_orphans()
@@ -86,7 +98,7 @@ def _verify_blocks(store: BlockStore, verified: Verified, progress: Callable[[in
     last = b""
     while rows := store.index.after(last, _ROWS):
         for row in rows:
-            found = store.verify(row)
+            found = _verify_block(store, row)
             if found is Miss.DAMAGED:
                 verified.damaged_blocks += 1
                 verified.damaged_bytes += row.disk_bytes
@@ -98,6 +110,14 @@ def _verify_blocks(store: BlockStore, verified: Verified, progress: Callable[[in
             done += row.disk_bytes
             progress(done)
         last = rows[-1].name
+
+
+def _verify_block(store: BlockStore, row: Row) -> bytes | Miss:
+    """Read a block; one that is damaged or absent is removed with its row."""
+    found = store.read(row.name, row.number, row.digest)
+    if found in (Miss.ABSENT, Miss.DAMAGED):
+        store.remove_lost([row.name])
+    return found
 
 
 def _store(directory: Path) -> BlockStore:
@@ -113,7 +133,7 @@ def _is_cache(directory: Path) -> bool:
         check_ours(directory)
     except FileNotFoundError:
         return False
-    return (directory / "index.sqlite").exists()
+    return index_path(directory).exists()
 
 
 @contextmanager
@@ -122,7 +142,7 @@ def _errors_told(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"the disk cache {directory} cannot be used: {error.strerror}") from error
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         raise UsageError(f"the disk cache {directory} cannot be used now: {error}") from error
-    except sqlite3.DatabaseError as error:
+    except IndexDamaged as error:
         raise UsageError(f"the index of the disk cache {directory} is damaged ({error}): clear the cache") from error

@@ -44,12 +44,11 @@ _BUSY_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _DAMAGE = frozenset(
     {
-        sqlite3.SQLITE_ERROR,  # the statement does not suit the tables: no such table, no such column
         sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_CONSTRAINT,  # never in tables as they were made: what is inserted has been deleted before
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_FORMAT,
         sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,  # no such table, no such column
+        sqlite3.SQLITE_CONSTRAINT,  # in tables as they were made there is none: what is inserted was deleted before
+        sqlite3.SQLITE_MISMATCH,
     }
 )
 """What SQLite says of a file that will never do, in primary result codes; any other failure may pass."""

@@ -225,7 +225,7 @@ async def reading(
     chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8, "linger_seconds": LINGER} | settings
     source, memory, stats = ScriptedSource(scripts), MemoryTier(memory_bytes), Stats()
     disk = DiskTier(directory or Path("/nowhere"), disk_bytes if directory else 0, stats)
-    tiers = Tiers(memory, disk, stats)
+    tiers = Tiers(memory, disk)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(disk.run)
         content = ContentSettings(memory_cache_bytes=memory_bytes, **chosen)  # type: ignore[arg-type]

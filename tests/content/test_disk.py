@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import errno
 import os
 import random
 import sqlite3
@@ -23,10 +24,11 @@ import trio
 import trio.testing
 
 from idcfs.content import block_files, disk_directory, disk_index, disk_store, upkeep
-from idcfs.content.block_files import HEADER_BYTES, name_of, path_of
+from idcfs.content.block_files import HEADER_BYTES, name_of
 from idcfs.content.blocks import Key
 from idcfs.content.disk import DiskTier
-from idcfs.content.disk_store import BlockStore
+from idcfs.content.disk_directory import block_path
+from idcfs.content.disk_store import BlockStore, Work
 from idcfs.errors import Damaged, UsageError
 from idcfs.settings import GIB, KIB, MIB
 from idcfs.stats import Stats
@@ -64,7 +66,7 @@ async def running(directory: Path, capacity_bytes: int = PLENTY) -> AsyncIterato
 
 async def settled(tier: DiskTier) -> None:
     """Returns once the writer has nothing to do."""
-    while not tier._wake.statistics().tasks_waiting:  # noqa: ASYNC110
+    while not tier._has_work.statistics().tasks_waiting:  # noqa: ASYNC110
         await trio.sleep(0.002)
 
 
@@ -77,7 +79,7 @@ def filled(directory: Path, count: int = 8, key: Key = KEY, capacity_bytes: int 
 
 
 def file_of(directory: Path, key: Key, number: int) -> Path:
-    return path_of(directory, name_of(key, number))
+    return block_path(directory, name_of(key, number))
 
 
 def files(directory: Path) -> list[Path]:
@@ -145,7 +147,7 @@ async def test_a_block_is_there_while_it_is_written(directory: Path, monkeypatch
     go_on = slow_writes(monkeypatch)
     async with running(directory) as tier:
         tier.put(KEY, 0, DATA)
-        while not tier._writing:
+        while not tier._current.blocks:
             await trio.lowlevel.checkpoint()
         assert tier.has(KEY, 0)
         assert await tier.get(KEY, 0) is DATA
@@ -264,7 +266,7 @@ async def test_dropped_while_it_is_written(directory: Path, monkeypatch: pytest.
     async with running(directory) as tier:
         await tier.load(KEY)
         tier.put(KEY, 0, DATA)
-        while not tier._writing:
+        while not tier._current.blocks:
             await trio.lowlevel.checkpoint()
         tier.drop(KEY)
         assert not tier.has(KEY, 0)
@@ -306,7 +308,7 @@ async def test_what_cannot_be_dropped_now_is_dropped_later(directory: Path, monk
             nursery.start_soon(tier.run)
             tier.drop(KEY)
             await settled(tier)
-            assert tier._drops == {KEY}
+            assert tier._next.drops == {KEY}
             tier._known.clear()  # as when thousands of others have been looked at
             assert await kept(tier, KEY, 8) == []
             nursery.cancel_scope.cancel()
@@ -412,8 +414,7 @@ async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> Non
                     nursery.start_soon(use, number)
         await settled(tier)
         assert not tier._reading
-        assert not tier._writing
-        assert tier._queued_bytes == tier._written_bytes == 0
+        assert tier._next == tier._current == Work()
         assert 0 < tier.size <= 400 * KIB
         assert {limiter.borrowed_tokens for limiter in (tier._reads, tier._writes, tier._look_ups)} == {0}
     assert len(files(directory)) == len(rows(directory))
@@ -630,7 +631,7 @@ async def test_a_file_that_is_gone_or_no_file_is_a_miss(directory: Path) -> None
     file_of(directory, KEY, 1).symlink_to(file_of(directory, KEY, 2))
     async with running(directory) as tier:
         assert await kept(tier, KEY, 3) == [2]
-        assert tier._stats["disk_damaged"] == 0
+        assert tier._stats["disk_damaged"] == 1  # the link
         await settled(tier)
         assert (name_of(KEY, 0),) not in rows(directory)
 
@@ -777,19 +778,111 @@ async def test_files_whose_rows_a_power_cut_took_are_removed(directory: Path, mo
         assert await kept(tier, KEY, 8) == [3, 4, 5, 6, 7]
 
 
-async def test_a_mistake_does_not_end_the_writer(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+UNEXPECTED = [
+    MemoryError(),
+    ZeroDivisionError("a mistake"),
+    sqlite3.ProgrammingError("a mistake"),
+    sqlite3.InterfaceError("a mistake"),
+    sqlite3.IntegrityError("UNIQUE constraint failed: block.name"),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
+@pytest.mark.parametrize("where", ["digests", "digest", "total"])
+async def test_the_unexpected_costs_a_batch_and_not_the_cache(
+    directory: Path, where: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    filled(directory)
     async with running(directory) as tier:
         await settled(tier)
         with monkeypatch.context() as patch:
-            patch.setattr(BlockStore, "_missing", lambda *_: 1 // 0)
-            tier.put(KEY, 0, block(0))
-            await settled(tier)
-        tier.put(KEY, 1, block(1))
+            patch.setattr(disk_index.DiskIndex, where, lambda *_: raise_(error))
+            for number in (20, 21):
+                tier.put(OTHER, number, block(number))
+                await settled(tier)
+                await tier.load(("another", str(number)))
+        (message,) = messages(caplog)
+        assert "unexpected" in message
+        assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+        assert len(files(directory)) >= 8
+        tier.put(KEY, 30, block(30))
         await settled(tier)
-        assert await kept(tier, KEY, 2) == [1]
-    assert any(record.exc_info for record in caplog.records)
+        assert await kept(tier, KEY, 31) == [*range(8), 30]
+
+
+async def test_a_look_up_that_fails_is_not_remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(directory)
+    async with running(directory) as tier:
+        with monkeypatch.context() as patch:
+            patch.setattr(disk_index.DiskIndex, "digests", lambda *_: raise_(MemoryError()))
+            assert await kept(tier, KEY, 8) == []
+        assert await kept(tier, KEY, 8) == list(range(8))
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE block", "DROP TABLE state", "ALTER TABLE block RENAME digest TO x"])
+async def test_an_index_that_was_gutted_is_started_anew(
+    directory: Path, statement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(directory)
+    async with running(directory) as tier:
+        await settled(tier)
+        execute(directory / "index.sqlite", statement)
+        tier.put(OTHER, 0, block(0))
+        await settled(tier)
+        tier.put(OTHER, 1, block(1))
+        await settled(tier)
+        assert 1 in await kept(tier, OTHER, 2)
+        assert await kept(tier, KEY, 8) == []
+    (message,) = messages(caplog)
+    assert "is damaged (no such" in message
+
+
+async def test_damage_that_two_threads_meet_is_one(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(directory)
+    store = BlockStore(directory, PLENTY)
+    both = threading.Barrier(2)
+
+    def meet(*_: object) -> None:
+        both.wait(10)
+        raise disk_index.IndexDamaged("bad page")
+
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(disk_index.DiskIndex, "digests", meet)
+            patch.setattr(disk_index.DiskIndex, "touch", meet)
+            nursery.start_soon(trio.to_thread.run_sync, store.look_up, KEY)
+            await trio.to_thread.run_sync(store.apply, Work())
+    assert store.generation == len(messages(caplog)) == 1
+    store.close()
+
+
+async def test_a_round_that_fails_does_not_end_the_mount(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where not even a thread can be started."""
+    filled(directory)
+    async with running(directory) as tier:
+        await settled(tier)
+        for failing in ("apply", "_learn"):
+            with monkeypatch.context() as patch:
+                patch.setattr(BlockStore if failing == "apply" else DiskTier, failing, lambda *_: 1 // 0)
+                for number in range(40):
+                    tier.put(OTHER, number, big(number))
+                    with trio.fail_after(10):
+                        await tier.room()
+                tier.drop(KEY)
+                await settled(tier)
+                assert tier._next.drops == {KEY}
+                assert tier._next.size == tier._current.size == 0
+        tier.put(OTHER, 50, block(50))
+        await settled(tier)
+        assert await tier.get(OTHER, 50) == block(50)
+        assert await kept(tier, KEY, 8) == []
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert "unexpected" in record.getMessage()
+    assert not any(row for row in rows(directory, "SELECT 1 FROM block WHERE instance = x'312e322e33'"))
 
 
 # --- no place --------------------------------------------------------------------------------------------------------
@@ -1069,6 +1162,136 @@ def test_mounts_that_are_killed_leave_right_blocks_or_none(directory: Path, capl
     assert messages(caplog) == []
 
 
+# --- other processes -------------------------------------------------------------------------------------------------
+
+
+def elsewhere(code: str, *words: object) -> str:
+    """What ``code`` prints in another process."""
+    prelude = "import sys, pathlib\nfrom idcfs.content import upkeep\nfrom idcfs.content.disk_index import DiskIndex\n"
+    command = [sys.executable, "-W", "ignore", "-c", prelude + code, *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def log_identity(directory: Path) -> list[int]:
+    return [(directory / f"index.sqlite-{name}").stat().st_ino for name in ("wal", "shm")]
+
+
+def work(key: Key, *numbers: int) -> Work:
+    made = Work()
+    for number in numbers:
+        made.add(block_files.NewBlock.of(key, number, block(number)))
+    return made
+
+
+LOOK = "print(upkeep.info(pathlib.Path(sys.argv[1])).blocks)"
+
+
+@pytest.mark.parametrize("beside", ["nothing", "look-up", "info", "another mount"])
+def test_who_closes_the_index_leaves_it_to_those_who_go_on(directory: Path, beside: str) -> None:
+    """Whatever the mount's own process opens and closes meanwhile: SQLite's locks must not get lost by it."""
+    store = BlockStore(directory, PLENTY)
+    store.apply(work(KEY, 0, 1))
+    store.look_up(KEY)
+    if beside == "look-up":
+        store.look_up(OTHER)
+    elif beside == "info":
+        assert upkeep.info(directory).blocks == 2
+    elif beside == "another mount":
+        filled(directory, 2)
+    before = log_identity(directory)
+    for count in range(3):
+        assert elsewhere(LOOK, directory) == str(2 + count)
+        assert log_identity(directory) == before
+        store.apply(work(OTHER, count))
+    assert elsewhere(LOOK, directory) == "5"
+    store.close()
+    assert sorted(path.name for path in directory.glob("index*")) == ["index.sqlite"]
+    assert len(files(directory)) == len(rows(directory)) == 5
+
+
+def test_a_mount_holds_its_lock_whatever_else_is_opened(directory: Path) -> None:
+    store = BlockStore(directory, PLENTY)
+    store.look_up(KEY)
+    upkeep.info(directory)
+    inode = (directory / "index.sqlite").stat().st_ino
+    held = [line for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+    assert any("POSIX" in line and f" {os.getpid()} " in line for line in held)
+    store.close()
+
+
+CLOSED = """
+import os, pathlib, random, signal, sys, time
+import trio
+from idcfs.content import upkeep
+from idcfs.content.disk import DiskTier
+from idcfs.stats import Stats
+
+directory = pathlib.Path(sys.argv[1])
+
+
+async def mount(number, rounds):
+    tier = DiskTier(directory, 2_000_000, Stats())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.run)
+        chance = random.Random(number)
+        for count in range(rounds):
+            key, block = ("content", str(chance.randrange(20))), chance.randrange(15)
+            await tier.room()
+            data = random.Random(f"{key} {block}").randbytes(10_000)
+            assert await tier.get(key, block) in (None, data)
+            tier.put(key, block, data)
+            if count % 100 == 3:
+                upkeep.info(directory)  # opens and closes the index in this process too
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    tier.close()
+
+
+def started(action, *arguments):
+    child = os.fork()
+    if not child:
+        try:
+            action(*arguments)
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    return child
+
+
+def come_and_go(number):
+    for turn in range(15):
+        trio.run(mount, 100 * number + turn, 5)
+        upkeep.info(directory)
+
+
+for number in range(3):
+    stays = started(trio.run, mount, number, 700)
+    goes = [started(come_and_go, 10 * number + one) for one in range(1, 3)]
+    killed = started(trio.run, mount, number + 50, 10**9)
+    time.sleep(0.4)
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    for child in (*goes, stays):
+        assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_mounts_that_close_while_others_go_on_and_are_killed(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CLOSED, directory], capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    there = files(directory)
+    assert len(there) > 50
+    assert {file.name for file in there} <= {bytes(name).hex() for (name,) in rows(directory)}
+    assert rows(directory, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(directory, "SELECT bytes FROM state") == rows(directory, "SELECT sum(bytes) FROM block")
+    found = upkeep.verify(directory)
+    assert (found.blocks, found.orphans, found.damaged_blocks) == (len(there), 0, 0)
+
+
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 
 
@@ -1152,6 +1375,22 @@ def test_verify_finds_what_is_wrong_and_removes_it(directory: Path) -> None:
     assert (orphan.exists(), leftover.exists(), stranger.exists()) == (False, False, True)
     assert upkeep.info(directory).bytes == 597 * each
     assert upkeep.verify(directory) == upkeep.Verified(597, 597 * each)
+
+
+def test_verify_leaves_alone_what_cannot_be_opened_now(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(directory, 3)
+    path = file_of(directory, KEY, 0)
+    read = block_files.read
+
+    def read_others(at: Path, name: bytes, number: int) -> tuple[bytes, bytes]:
+        if at == path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read(at, name, number)
+
+    monkeypatch.setattr(block_files, "read", read_others)
+    assert upkeep.verify(directory) == upkeep.Verified(2, 2 * 12 * KIB)
+    assert path.is_file()
+    assert len(rows(directory)) == 3
 
 
 def test_upkeep_of_a_directory_that_cannot_be_used_is_one_clear_line(

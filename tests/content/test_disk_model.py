@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from idcfs.content import block_files, upkeep
+from idcfs.content import block_files, disk_directory, upkeep
 from idcfs.content.blocks import Key
 from idcfs.content.disk import DiskTier
 from idcfs.errors import Damaged
@@ -47,9 +47,8 @@ def bytes_of(key: Key, number: int, generation: int) -> bytes:
 def write_all(tier: DiskTier) -> None:
     """What ``run`` does, at once."""
     assert tier._store is not None
-    while tier._queue or tier._drops or tier._lost or tier._used:
-        work = tier._take()
-        tier._settle(work, tier._store.apply(work))
+    while not tier._next.is_empty:
+        trio.run(tier._write_some, tier._store)
 
 
 class Mounts(RuleBasedStateMachine):
@@ -184,7 +183,7 @@ class Mounts(RuleBasedStateMachine):
     # --- damage ------------------------------------------------------------------------------------------------------
 
     def path(self, place: Place) -> Path:
-        return block_files.path_of(self.directory, block_files.name_of(*place))
+        return disk_directory.block_path(self.directory, block_files.name_of(*place))
 
     def damage(self, *places: Place) -> list[Path]:
         """The files of ``places``, which need not be there any more; none if one of them is not there now."""

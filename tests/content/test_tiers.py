@@ -320,8 +320,7 @@ def test_any_reads_with_tiers_that_evict_all_the_time(
 
 
 async def test_what_is_only_in_memory_is_known_too(tmp_path: Path) -> None:
-    stats = Stats()
-    tiers = Tiers(MemoryTier(4 * MIB), DiskTier(tmp_path, 0, stats), stats)
+    tiers = Tiers(MemoryTier(4 * MIB), DiskTier(tmp_path, 0, Stats()))
     tiers.put(ONE, 3, b"abc")
     await tiers.load(ONE.key)
     assert tiers.has(ONE.key, 3)

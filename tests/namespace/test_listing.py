@@ -417,15 +417,44 @@ async def refused(archive: Archive, tmp_path: Path, one: Series, error: IdcfsErr
             await listings.get(5, one)
 
 
-@pytest.mark.parametrize("content", ["uuid", ""])
-async def test_a_series_visited_once_is_never_asked_for_again(content: str, tmp_path: Path) -> None:
-    archive, one = Archive(list(reversed(uids(3)))), series(content=content)
+async def test_a_series_visited_once_is_never_asked_for_again(tmp_path: Path) -> None:
+    archive, one = Archive(list(reversed(uids(3)))), series()
     first = await visited(archive, tmp_path, one)
     archive.answer = Unreachable("no route")
     for _ in range(2):
         again = await visited(archive, tmp_path, one)
         assert again.names == first.names == [instance_name(uid) for uid in uids(3)]
     assert archive.calls == 1
+
+
+async def test_without_a_content_uuid_each_mount_asks_for_a_list_of_the_right_length_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, one = Archive(), series(content="")
+    await visited(archive, tmp_path, one)
+    archive.answer = ["1.2.3.7", "1.2.3.8", "1.2.3.9"]  # sent again: as many, but others
+    names = [instance_name(uid) for uid in archive.answer]
+    assert (await visited(archive, tmp_path, one)).names == names
+    assert caplog.records == []
+    archive.answer = Unreachable("no route")
+    assert (await visited(archive, tmp_path, one)).names == names
+    (record,) = caplog.records
+    assert "shown are the 3 instances listed earlier (no route)" in record.getMessage()
+    assert archive.calls == 3
+
+
+async def test_without_a_content_uuid_a_mount_asks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_KEPT", 4)  # each listing drives out the one before
+    archive = Archive()
+    one, other = (Series("1.2", f"1.2.3.{row}", 3, 900_000, "", frozenset()) for row in range(2))
+    for number in (1, 2):
+        async with listings_of(archive, tmp_path) as listings:
+            first = await listings.get(0, one)
+            await listings.get(1, other)
+            again = await listings.get(0, one)
+            assert again is not first
+            assert again.names == first.names
+        assert archive.calls == 2 * number
 
 
 async def test_the_largest_series_of_all_is_never_asked_for_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from tests.namespace.damaging import DAMAGES
 from tests.namespace.making import Record, any_text, everything, hostile, patient
 
 DAY = 86_400
+PATIENCE_SECONDS = 20.0
 
 HERE = ArchiveSettings("here:8042", "http://here:8042/dicom-web")
 AWAY = [Unreachable("no route"), DeadlinePassed("too slow"), QuotaSpent("tomorrow")]
@@ -307,12 +309,27 @@ async def test_a_builder_that_cannot_be_started_is_an_error(cache: Path, monkeyp
         await search_catalog(Server().search, HERE, cache)
 
 
-async def test_unmounting_does_not_wait_for_a_builder(cache: Path, builder: Callable[[str], None]) -> None:
-    builder("cat >/dev/null; exec sleep 3")
-    started = time.monotonic()
-    with trio.move_on_after(0.3):
-        await search_catalog(Server().search, HERE, cache)
-    assert time.monotonic() - started < 2.5
+async def test_unmounting_does_not_wait_for_a_builder(
+    cache: Path, tmp_path: Path, builder: Callable[[str], None]
+) -> None:
+    begun, go_on, ended = (tmp_path / name for name in ("begun", "go-on", "ended"))
+    builder(f"cat >/dev/null; : >{begun}; until [ -e {go_on} ]; do sleep 0.05; done; : >{ended}")
+    patience = threading.Timer(PATIENCE_SECONDS, go_on.touch)  # or to wait for it would be to wait for ever
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(search_catalog, Server().search, HERE, cache)
+        await present(begun)
+        patience.start()
+        nursery.cancel_scope.cancel()
+    assert not go_on.exists()
+    patience.cancel()
+    go_on.touch()
+    await present(ended)
+
+
+async def present(path: Path) -> None:
+    with trio.fail_after(PATIENCE_SECONDS):
+        while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240
+            await trio.sleep(0.01)
 
 
 # --- where it cannot be kept -----------------------------------------------------------------------------------------
