@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
-import errno
 import os
 import random
 import sqlite3

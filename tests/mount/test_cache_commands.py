@@ -14,7 +14,7 @@ import pytest
 
 from idcfs import cli
 from scripts.harness import IDCFS, Mount, run, status
-from tests.mount.conftest import MountMaker
+from tests.mount.conftest import MountMaker, eventually
 from tests.mount.test_warm import read_all, stored, warm
 from tests.twin.client import Twin
 
@@ -44,6 +44,7 @@ def filled(mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path) ->
     """A mount whose cache in ``tmp_path / "cache"`` holds the whole archive."""
     made = mount(twin.url, "--index", sample_index)
     assert warm(made.path).returncode == 0
+    assert eventually(lambda: len(blocks(tmp_path / "cache")) == 125)
     return made
 
 
