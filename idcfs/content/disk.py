@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from ..errors import Damaged, UsageError
 from ..settings import MIB
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _KNOWN_INSTANCES = 4_000
 """Instances of which it is remembered what is kept: some 100 bytes a block."""
+_NOTHING_KEPT_SECONDS = 10.0
+"""How long it is taken for true that nothing else is kept of a series than what this mount puts in."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
 _QUEUE_BYTES = 16 * MIB
@@ -64,6 +66,7 @@ class DiskTier:
         self._directory = directory
         self._stats = stats
         self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
+        self._nothing_kept: TTLCache[str, None] = TTLCache(_KNOWN_INSTANCES, _NOTHING_KEPT_SECONDS)  # series
         self._generation = 0  # of the store, to which that belongs
         self._next = Work()
         self._current = Work()  # the writer's: it is not changed any more
@@ -99,12 +102,23 @@ class DiskTier:
             self._known[key] = {}
             return
         async with self._looking_up:
-            if key in self._known:
+            if key in self._known or await self._is_of_nothing_kept(key):
                 return
             digests = await self._in_time(partial(self._store.look_up, key), self._look_ups)
             self._forget_if_anew()
             if digests is not None:
                 self._known.setdefault(key, digests)  # it may have been dropped meanwhile
+
+    async def _is_of_nothing_kept(self, key: Key) -> bool:
+        """Whether nothing is kept of a whole series: asked once for it, not for every file that is read of it."""
+        content, _ = key
+        if content not in self._nothing_kept and self._store is not None:
+            if await self._in_time(partial(self._store.has_any, content), self._look_ups) is not False:
+                return False
+            self._forget_if_anew()
+            self._nothing_kept[content] = None
+        self._known.setdefault(key, {})
+        return True
 
     def has(self, key: Key, block: int) -> bool:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""
@@ -204,7 +218,9 @@ class DiskTier:
         for row in outcome.gone:
             self._forget(row.key, row.number)
         for block in outcome.kept:
-            if block.key in self._known and block.key not in self._next.drops:
+            if block.key not in self._known:
+                self._nothing_kept.pop(block.key[0], None)
+            elif block.key not in self._next.drops:
                 self._known[block.key][block.number] = block.digest
         if not outcome.has_dropped:
             self._next.drops |= self._current.drops
@@ -241,6 +257,7 @@ class DiskTier:
             log.warning("%s does not answer: contents are kept in memory only", self._directory)
         self._store = None
         self._known.clear()
+        self._nothing_kept.clear()
         self._tell_of_room()
         return None
 
@@ -272,6 +289,7 @@ class DiskTier:
         if store is not None and self._generation != store.generation:
             self._generation = store.generation
             self._known.clear()
+            self._nothing_kept.clear()
 
     async def _read(self, key: Key, block: int, digest: bytes) -> bytes | None:
         """Read a block, once for all who want it now. If the one who does is cancelled before, another does."""

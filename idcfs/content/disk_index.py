@@ -157,6 +157,10 @@ class DiskIndex:
         found = self._execute(select, encoded(key))
         return {_typed(number, int): _typed(digest, bytes) for number, digest in found}
 
+    def has_any(self, content: str) -> bool:
+        """Whether any block of a series is kept."""
+        return bool(self._execute("SELECT 1 FROM block WHERE content = ? LIMIT 1", encoded((content, ""))[:1]))
+
     def blocks(self, key: Key) -> list[Row]:
         """The blocks that are kept of an instance."""
         return self._rows("WHERE content = ? AND instance = ?", encoded(key))

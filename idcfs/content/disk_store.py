@@ -177,6 +177,14 @@ class BlockStore:
         except Exception as error:
             return {} if self._recover(error, generation) else None
 
+    def has_any(self, content: str) -> bool:
+        """Whether anything is kept of a series; so it seems, if that cannot be told now."""
+        generation = self.generation
+        try:
+            return self.index.has_any(content)
+        except Exception as error:
+            return not self._recover(error, generation)
+
     def read(self, name: bytes, number: int, digest: bytes) -> bytes | Miss:
         """The bytes of a block that should have ``digest``. A damaged file is removed."""
         path = self._path(name)
@@ -353,14 +361,17 @@ class BlockStore:
     def _write(self, blocks: list[NewBlock]) -> list[NewBlock]:
         """Write ``blocks``, which have rows. Those whose row has been removed meanwhile are not kept."""
         written = self._write_temporary(blocks)
+        is_all = len(written) == len(blocks)
         try:
             with self.index.change():
                 wanted = [block for block in blocks if self.index.digest(block.name) == block.digest]
                 kept = [block for block in wanted if self._put_in_place(block, block.name in written)]
+            written -= {block.name for block in kept}
         finally:
             for block in blocks:
-                unlink(self._temporary_path(block))
-        if len(written) == len(blocks):
+                if block.name in written:
+                    unlink(self._temporary_path(block))
+        if is_all:
             self._has_warned = False
         return kept
 
@@ -368,12 +379,15 @@ class BlockStore:
         """Write ``blocks`` one after another; names of those that could be."""
         written = set()
         try:
-            for block in blocks:
+            for number, block in enumerate(blocks):
                 path = self._temporary_path(block)
-                path.parent.mkdir(mode=0o700, exist_ok=True)
+                if number == 0:
+                    path.parent.mkdir(mode=0o700, exist_ok=True)
+                written.add(block.name)  # in part, if there is no room
                 block_files.write(path, block)
-                written.add(block.name)
         except OSError as error:
+            unlink(path)
+            written.discard(block.name)
             self._warn(error)
         return written
 
@@ -382,14 +396,20 @@ class BlockStore:
         path = self._path(block.name)
         try:
             if is_written:
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                self._temporary_path(block).replace(path)
+                self._rename(self._temporary_path(block), path)
                 return True
         except OSError as error:
             self._warn(error)
         unlink(path)
         self.index.remove(block.name)
         return False
+
+    def _rename(self, temporary: Path, path: Path) -> None:
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # the first one here
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            temporary.replace(path)
 
     def _path(self, name: bytes) -> Path:
         return block_path(self._directory, name)

@@ -159,7 +159,7 @@ class Reader:
         """Somebody reads from disk; in order, it seems, if the block before is at hand."""
         if block == 0 or self._tiers.in_memory(key, block - 1) is not None:
             for following in self._tiers.next_on_disk(key, block):
-                self._nursery.start_soon(self._tiers.get, key, following)
+                self._nursery.start_soon(self._tiers.read_ahead, key, following)
 
     def _part(self, instance: Instance, size: int, wanted: Slice, block: bytes) -> bytes:
         if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):

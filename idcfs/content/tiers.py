@@ -46,6 +46,11 @@ class Tiers:
             self._memory.put(key, block, data)
         return data
 
+    async def read_ahead(self, key: Key, block: int) -> None:
+        """Have a block in memory that is on disk."""
+        if self._memory.get(key, block) is None:
+            await self.get(key, block)
+
     def next_on_disk(self, key: Key, block: int) -> list[int]:
         """Blocks after ``block`` that are on disk and not in memory: worth reading before they are asked for.
 

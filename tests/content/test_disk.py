@@ -800,7 +800,7 @@ async def test_the_unexpected_costs_a_batch_and_not_the_cache(
             for number in (20, 21):
                 tier.put(OTHER, number, block(number))
                 await settled(tier)
-                await tier.load(("another", str(number)))
+                await tier.load((KEY[0], f"another {number}"))
         (message,) = messages(caplog)
         assert "unexpected" in message
         assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
@@ -1419,3 +1419,26 @@ def test_only_what_is_ours_is_removed(directory: Path) -> None:
     disk_directory.remove_all(directory)
     assert files(directory) == sorted(path for path in strangers if len(path.parent.name) == 2)
     assert all(path.exists() for path in strangers)
+
+
+async def test_of_a_series_of_which_nothing_is_kept_nothing_more_is_asked(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(directory)
+    async with running(directory) as tier:
+        asked: list[tuple[str, str]] = []
+        digests = disk_index.DiskIndex.digests
+
+        def counted(index: disk_index.DiskIndex, key: tuple[str, str]) -> dict[int, bytes]:
+            asked.append(key)
+            return digests(index, key)
+
+        monkeypatch.setattr(disk_index.DiskIndex, "digests", counted)
+        for number in range(20):
+            await tier.load(("new series", str(number)))
+            tier.put(("new series", str(number)), 0, block(number))
+        assert asked == []
+        await settled(tier)
+        assert all(tier.has(("new series", str(number)), 0) for number in range(20))
+        await tier.load(KEY)
+        assert asked == [KEY]
