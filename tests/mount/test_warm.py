@@ -311,7 +311,8 @@ def test_a_mount_that_goes_away_ends_it_with_one_line(how: str, made: Mount, twi
     assert stderr == "idcfs: gave up: the mount is gone; run it again to go on\n"
 
 
-def test_an_archive_that_gives_no_more_ends_it(made: Mount, twin: Twin) -> None:
+def test_an_archive_that_gives_no_more_ends_it(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index, "--prefetch", "0")  # what is fetched ahead succeeds in between
     twin.set(match="/instances/", quota_bytes=2_000_000)
     done = warm(made.path)
     assert done.returncode == 1
