@@ -247,6 +247,7 @@ class Download:
             self._error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
         finally:
             self.closed = True
+            self._slot = None  # it knows us: the last block would stay in memory until the garbage is collected
             self._size_settled.set()
             self._over.set()
             for _, _, waiter in self._waiters:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -493,3 +495,20 @@ async def test_who_reads_does_not_wait_for_what_nobody_reads(autojump_clock: Moc
 async def fetched_ahead(setup: Setup, one: Instance) -> None:
     with pytest.raises(Truncated):
         await setup.reader.fetch_ahead(one, None, lambda size: None)
+
+
+async def test_a_download_that_is_over_needs_no_garbage_collector() -> None:
+    """300 files of which each last block waits for it are 150 MiB."""
+    gc.disable()
+    try:
+        async with reading(sound(DATA)) as setup:
+            setup.reader.open(ONE)
+            await setup.reader.read(ONE, SIZE, 0, 10)
+            download = weakref.ref(setup.reader._running[ONE.key])
+            await setup.rest(ONE, SIZE)
+            await wait_all_tasks_blocked()
+            setup.reader.close(ONE)
+            await wait_all_tasks_blocked()
+            assert download() is None
+    finally:
+        gc.enable()
