@@ -392,7 +392,11 @@ def by_date(seconds: int) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize(("value", "low", "high"), [("7", 7, 7), (by_date(600), 500, 600), (by_date(-600), 0, 1)])
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [("7", 7, 7), (by_date(600), 500, 600), (by_date(-600), 0, 1)],
+    ids=["seconds", "a date to come", "a date gone by"],  # not the dates: each process must give tests the same names
+)
 async def test_retry_after_is_honoured(autojump_clock: MockClock, value: str, low: float, high: float) -> None:
     answers = [httpx.Response(503, headers={"Retry-After": value}), httpx.Response(200, json=[])]
     async with mocked(lambda _: answers.pop(0), timeout_seconds=1000.0) as transport:
