@@ -113,10 +113,12 @@ class DiskTier:
         """Whether nothing is kept of a whole series: asked once for it, not for every file that is read of it."""
         content, _ = key
         if content not in self._nothing_kept and self._store is not None:
-            if await self._in_time(partial(self._store.has_any, content), self._look_ups) is not False:
+            has_any = await self._in_time(partial(self._store.has_any, content), self._look_ups)
+            if has_any:
                 return False
             self._forget_if_anew()
-            self._nothing_kept[content] = None
+            if has_any is not None:  # else the disk did not answer, and is not asked any more
+                self._nothing_kept[content] = None
         self._known.setdefault(key, {})
         return True
 

@@ -26,7 +26,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     event.set()
 
 
-@pytest.mark.parametrize("what", ["read", "look_up", "apply"])
+@pytest.mark.parametrize("what", ["read", "has_any", "look_up", "apply"])
 async def test_a_disk_that_hangs_is_not_asked_again(
     what: str, gate: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
