@@ -6,8 +6,6 @@ files. A change to the files is made inside ``change``, whose lock all mounts sh
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
 import time
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..locks import locked
 from .block_files import NewBlock, decoded, encoded
 from .blocks import Key
 from .disk_directory import index_path
@@ -24,7 +23,6 @@ from .disk_directory import index_path
 _VERSION = 1
 _PATIENCE_SECONDS = 5.0
 """How long other mounts may hold a lock; what they do under it takes milliseconds."""
-_POLL_SECONDS = 0.05
 
 # The total is kept by triggers, so that nobody ever has to add it up. Deletions by REPLACE would not set them off.
 _SCHEMA = """
@@ -105,12 +103,12 @@ class DiskIndex:
         """Open the index, and make it if there is none."""
         with self._turn:
             self.close()
-            with locked(self._directory):
+            with locked(self._directory, _PATIENCE_SECONDS):
                 self._connect()
 
     def start_anew(self, remove: Callable[[], None]) -> None:
         """The file is damaged: ``remove`` it and all it speaks of, unless another mount has done so already."""
-        with self._turn, locked(self._directory):
+        with self._turn, locked(self._directory, _PATIENCE_SECONDS):
             if self._is_still_damaged():
                 remove()
             self.close()  # not before: while it is open, no new file can have the same identity
@@ -277,28 +275,6 @@ def _typed(value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise IndexDamaged(f"{value!r:.50} is not what was written")
     return value
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Nobody else opens the index, or starts it anew.
-
-    :raises OSError: if somebody else goes on doing so.
-    """
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(file)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -14,21 +14,19 @@ not fit is not kept.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-import os
 import sqlite3
-import time
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import trio
 
 from ..errors import IdcfsError
+from ..locks import locked
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS size (
@@ -41,7 +39,6 @@ _FLUSH_SECONDS = 0.5
 """What is learnt within this time is written together."""
 _BUSY_SECONDS = 5.0
 """Longest wait for another mount that is writing, or that opens the file."""
-_POLL_SECONDS = 0.05
 _DAMAGE = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -152,7 +149,7 @@ class SeriesStore:
         """Open the file, instead of the one that is open; that one is removed if it is damaged and still in place."""
         before, self._connection = self._connection, None
         try:
-            with _locked(self._path.parent):
+            with locked(self._path.parent, _BUSY_SECONDS):
                 if damage is not None and self._opened == _identity(self._path):
                     self._remove(damage)
                 self._connection = self._connect()
@@ -239,7 +236,7 @@ def info(path: Path) -> StoreInfo:
     if not path.exists():
         return StoreInfo(0, 0, size)
     try:
-        with _locked(path.parent), closing(_connect(path)) as connection:
+        with locked(path.parent, _BUSY_SECONDS), closing(_connect(path)) as connection:
             (lists,) = connection.execute("SELECT count(*) FROM listing").fetchone()
             (sizes,) = connection.execute("SELECT count(*) FROM size").fetchone()
     except (sqlite3.DatabaseError, OSError):
@@ -256,7 +253,7 @@ def clear(path: Path) -> StoreInfo:
     if not path.exists():
         return held
     try:
-        with _locked(path.parent):
+        with locked(path.parent, _BUSY_SECONDS):
             _empty(path)
     except (sqlite3.DatabaseError, OSError) as error:
         raise IdcfsError(f"{path} cannot be cleared: {error}") from None
@@ -319,28 +316,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Nobody else opens the store in ``directory``, or removes it.
-
-    :raises OSError: if somebody else goes on doing so.
-    """
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(file)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -30,6 +30,7 @@ from idcfs.content.disk import DiskTier
 from idcfs.content.disk_directory import block_path
 from idcfs.content.disk_store import BlockStore, Work
 from idcfs.errors import Damaged, UsageError
+from idcfs.locks import locked
 from idcfs.settings import GIB, KIB, MIB
 from idcfs.stats import Stats
 
@@ -1398,7 +1399,7 @@ def test_upkeep_of_a_directory_that_cannot_be_used_is_one_clear_line(
 ) -> None:
     filled(directory)
     monkeypatch.setattr(disk_index, "_PATIENCE_SECONDS", 0.0)
-    with disk_index.locked(directory):
+    with locked(directory, 0.0):
         for look in (upkeep.info, upkeep.clear, upkeep.verify):
             with pytest.raises(UsageError, match=f"{directory} cannot be used") as caught:
                 look(directory)
