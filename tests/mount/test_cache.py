@@ -190,6 +190,25 @@ def test_a_tool_that_reads_the_last_page_first_makes_it_stream_once(
     assert counters(made)["bytes_from_archive"] < size + MIB
 
 
+def test_where_the_archive_knows_ranges_only_what_is_missing_is_asked_for(
+    mount: MountMaker, big: Path, tmp_path: Path
+) -> None:
+    index = write_index(big.parent, tmp_path / "big.parquet")
+    with Twin(data=big.parent, profile="static") as twin:
+        first = mount(twin.url, "--index", index)
+        (file,) = first.path.rglob("*.dcm")
+        with file.open("rb", buffering=0) as handle:
+            handle.read(10)
+        unmount(first)
+        kept = upkeep.info(tmp_path / "cache" / "blocks").blocks
+        assert kept >= 2
+        made = mount(twin.url, "--index", index)
+        (file,) = made.path.rglob("*.dcm")
+        assert file.read_bytes() == big.read_bytes()
+        assert counters(made)["bytes_from_archive"] == big.stat().st_size - kept * MIB
+        assert counters(made)["wado_requests"] <= 2  # a refused form, and the range
+
+
 def test_siblings_are_fetched_before_anyone_asks_and_never_past_the_series(
     mount: MountMaker, twin: Twin, sample_index: Path, chest: Path
 ) -> None:
