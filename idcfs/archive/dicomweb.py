@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import Gone, Refused
 from ..settings import ArchiveSettings
+from .answer import Answer
 from .body import InstanceBody, open_body
-from .transport import Answer, Transport
+from .transport import Transport
 
 PATIENT_ID = "00100020"
 STUDY_UID = "0020000D"

@@ -18,7 +18,8 @@ from trio.testing import MockClock
 
 from idcfs import errors
 from idcfs.archive import faults
-from idcfs.archive.transport import MAX_ERROR_BYTES, Transport, _Inflater
+from idcfs.archive.answer import _Inflater
+from idcfs.archive.transport import MAX_ERROR_BYTES, Transport
 from idcfs.settings import MIB, ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
 from tests.archive.scripted import DROP, Reply, http, raw, serving, transport_to

@@ -1,0 +1,111 @@
+"""The answer to a request: its status, its headers, and its body as it comes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import cast
+
+import httpx
+import trio
+
+from ..errors import Refused, Truncated
+from ..settings import MIB
+from ..stats import Stats
+from . import faults
+
+
+class Answer:
+    """A response whose body is still to come: an async iterator over its bytes, decompressed if need be.
+
+    Raises Truncated where the body ends before its own framing says so, DeadlinePassed where nothing comes for the
+    timeout. Not a generator: one that is left half-way has to be waited for, and who stops a download does not wait.
+    """
+
+    def __init__(self, response: httpx.Response, where: str, stats: Stats) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.where = where
+        self._response = response
+        # Not aiter_raw(): one generator fewer per chunk, and answers that were made in memory work too.
+        self._raw = aiter(cast("httpx.AsyncByteStream", response.stream))
+        self._stats = stats
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self.compressed = encoding not in ("", "identity")
+        """Whether Content-Length counts something else than the bytes that are iterated over."""
+        self._inflater = _Inflater(encoding, where) if self.compressed and self.status == 200 else None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._inflater is None:
+            return await self._receive()
+        while not (data := self._inflater.take()):
+            try:
+                self._inflater.give(await self._receive())
+            except StopAsyncIteration:
+                self._inflater.finish()
+                raise
+        return data
+
+    async def _receive(self) -> bytes:
+        try:
+            data = await anext(self._raw)
+        except httpx.HTTPError as error:
+            raise faults.of_body(error, self.where) from error
+        self._stats.count("bytes_from_archive", len(data))
+        return data
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body is at its end, else close it; waits for nothing.
+
+        httpx leaves the generators it is made of to the garbage collector when a body is dropped half-way, and trio
+        complains of each. Read on under a cancelled scope, they unwind in order at the first wait for the network.
+        """
+        with trio.CancelScope(shield=True) as scope, suppress(httpx.HTTPError):
+            scope.cancel()
+            async for _ in self._raw:
+                pass
+        with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
+            await self._response.aclose()
+
+
+class _Inflater:
+    """gzip, a bounded piece at a time, so that zeros packed a thousandfold do not fill the memory.
+
+    One member after the other (RFC 1952, section 2.2): what follows a member is the next one, or an error.
+    """
+
+    def __init__(self, encoding: str, where: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise Refused(f"{where} sent its answer in the encoding {encoding!r}, which was not asked for")
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._packed = b""
+        self._where = where
+
+    def give(self, data: bytes) -> None:
+        self._packed += data
+
+    def take(self) -> bytes:
+        """The next piece, up to 1 MiB; empty: more input is needed."""
+        data = self._inflate()
+        while not data and self._packed:  # a member without content
+            data = self._inflate()
+        return data
+
+    def _inflate(self) -> bytes:
+        if self._stream.eof and self._packed:
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            data = b"" if self._stream.eof else self._stream.decompress(self._packed, MIB)
+        except zlib.error as error:
+            raise Truncated(f"{self._where} sent a body that cannot be decompressed: {error}") from error
+        # The rest is in one of the two. At a member's end it is taken out here: a stream adds to what it did not use.
+        self._packed = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        return data
+
+    def finish(self) -> None:
+        if not self._stream.eof:
+            raise Truncated(f"{self._where} sent a compressed body that ends early")
