@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import cast
 
@@ -20,28 +20,34 @@ class Answer:
     """A response whose body is still to come: an async iterator over its bytes, decompressed if need be.
 
     Raises Truncated where the body ends before its own framing says so, DeadlinePassed where nothing comes for the
-    timeout. Not a generator: one that is left half-way has to be waited for, and who stops a download does not wait.
+    timeout, Refused for a compression that was not asked for. Not a generator: one that is left half-way has to be
+    waited for, and who stops a download does not wait.
     """
 
-    def __init__(self, response: httpx.Response, where: str, stats: Stats) -> None:
+    def __init__(self, response: httpx.Response, where: str, stats: Stats, closed: Callable[[], None]) -> None:
+        """
+        :param closed: called when it has been closed.
+        """
         self.status = response.status_code
         self.headers = response.headers
         self.where = where
         self._response = response
-        # Not aiter_raw(): one generator fewer per chunk, and answers that were made in memory work too.
-        self._raw = aiter(cast("httpx.AsyncByteStream", response.stream))
+        self._raw = raw_body(response)
         self._stats = stats
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        self.compressed = encoding not in ("", "identity")
+        self._closed = closed
+        self._encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self.compressed = self._encoding not in ("", "identity")
         """Whether Content-Length counts something else than the bytes that are iterated over."""
-        self._inflater = _Inflater(encoding, where) if self.compressed and self.status == 200 else None
+        self._inflater: _Inflater | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._inflater is None:
+        if not self.compressed or self.status != 200:
             return await self._receive()
+        if self._inflater is None:
+            self._inflater = _Inflater(self._encoding, self.where)
         while not (data := self._inflater.take()):
             try:
                 self._inflater.give(await self._receive())
@@ -59,17 +65,9 @@ class Answer:
         return data
 
     async def aclose(self) -> None:
-        """Give the connection back if the body is at its end, else close it; waits for nothing.
-
-        httpx leaves the generators it is made of to the garbage collector when a body is dropped half-way, and trio
-        complains of each. Read on under a cancelled scope, they unwind in order at the first wait for the network.
-        """
-        with trio.CancelScope(shield=True) as scope, suppress(httpx.HTTPError):
-            scope.cancel()
-            async for _ in self._raw:
-                pass
-        with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
-            await self._response.aclose()
+        """Keep the connection if the body is at its end, else close it; waits for nothing."""
+        await drop(self._response, self._raw)
+        self._closed()
 
 
 class _Inflater:
@@ -109,3 +107,22 @@ class _Inflater:
     def finish(self) -> None:
         if not self._stream.eof:
             raise Truncated(f"{self._where} sent a compressed body that ends early")
+
+
+def raw_body(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes. Not aiter_raw(): one generator fewer, and answers that were made in memory work too."""
+    return aiter(cast("httpx.AsyncByteStream", response.stream))
+
+
+async def drop(response: httpx.Response, raw: AsyncIterator[bytes]) -> None:
+    """Close ``response``, of which ``raw`` is the body, wherever that is; waits for nothing.
+
+    httpx leaves the generators it is made of to the garbage collector when a body is dropped half-way, and trio
+    complains of each. Read on under a cancelled scope, they unwind in order at the first wait for the network.
+    """
+    with trio.CancelScope(shield=True) as scope, suppress(httpx.HTTPError):
+        scope.cancel()
+        async for _ in raw:
+            pass
+    with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
+        await response.aclose()
