@@ -54,6 +54,7 @@ class _Trail:
         self.tried: set[int] = set()
         """Not to be fetched (again): opened, fetched, or failed."""
         self.given_up = False
+        self._sizes: dict[int, int] = {}
 
     @property
     def weight(self) -> int:
@@ -69,6 +70,13 @@ class _Trail:
             self.tried = set(self.fetching)
         self.recent.append(ordinal)
         self.last_opened = trio.current_time()
+
+    def size(self, ordinal: int) -> int:
+        """Size of a sibling in bytes, as known when it was first asked for: it is asked for each time one is opened."""
+        size = self._sizes.get(ordinal)
+        if size is None:
+            size = self._sizes[ordinal] = self.siblings.size(ordinal)
+        return size
 
     @property
     def is_idle(self) -> bool:
@@ -160,12 +168,11 @@ class Prefetcher:
         if trail.direction == 0 or trail.given_up:
             return
         for ordinal in self._window(trail):
-            if ordinal in trail.tried:
-                continue
             if self._fetches == self._number:
                 self._hungry[trail] = None
                 return
-            self._start(trail, ordinal)
+            if ordinal not in trail.tried:
+                self._start(trail, ordinal)
 
     def _start(self, trail: _Trail, ordinal: int) -> None:
         trail.tried.add(ordinal)
@@ -180,7 +187,7 @@ class Prefetcher:
         """The siblings that may be fetched before anyone asks, the next one first."""
         left = self._ahead_bytes
         for number, ordinal in enumerate(trail.ahead()):
-            size = trail.siblings.size(ordinal)
+            size = trail.size(ordinal)
             left -= size
             if number == 2 * self._number or left < 0 or (size > self._small_bytes and not trail.reads_all):
                 return
