@@ -92,7 +92,8 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
 def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, DiskTier]:
     content = settings.content
     memory = MemoryTier(content.memory_cache_bytes)
-    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats)
+    behind = content.memory_cache_bytes // 2
+    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats, behind)
     stats.gauge("cache_bytes", lambda: memory.size)
     stats.gauge("disk_cache_bytes", lambda: disk.size)
     return memory, disk

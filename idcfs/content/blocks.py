@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -33,7 +33,11 @@ class MemoryTier:
     """Whole blocks in memory, least recently used out first, bounded in bytes."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._blocks: LRUCache[tuple[Key, int], bytes] = LRUCache(capacity_bytes, getsizeof=len)
+        self._blocks = _Blocks(capacity_bytes, getsizeof=len)
+
+    def tell_of_evictions(self, evicted: Callable[[Key, int], None]) -> None:
+        """Call ``evicted`` with each block that has to go for another."""
+        self._blocks.evicted = evicted
 
     @property
     def capacity(self) -> int:
@@ -58,3 +62,15 @@ class MemoryTier:
         """Keep nothing of the instance ``key`` any more."""
         for known in [known for known in self._blocks if known[0] == key]:
             del self._blocks[known]
+
+
+class _Blocks(LRUCache[tuple[Key, int], bytes]):
+    """Tells what it evicts."""
+
+    evicted: Callable[[Key, int], None] | None = None
+
+    def popitem(self) -> tuple[tuple[Key, int], bytes]:
+        place, data = super().popitem()
+        if self.evicted is not None:
+            self.evicted(*place)
+        return place, data

@@ -1,5 +1,8 @@
 """The disk tier: blocks that outlive the mount. Reads and writes in threads; one writer, for all there is to do.
 
+Contents are written when no more of them come, or when as many wait as memory may hold: with the reader, the archive
+and the disk all at once, each takes longer than one after the other (docs/measured.md).
+
 What is known of the disk is kept per instance, so ``has`` costs nothing. A block that waits to be written is served
 from the queue. All state changes between two checkpoints, in the thread of the event loop.
 """
@@ -34,12 +37,16 @@ _NOTHING_KEPT_SECONDS = 10.0
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
 _QUEUE_BYTES = 16 * MIB
-"""May wait to be written before ``room`` waits."""
+"""May wait to be written, and be in no other place, before ``room`` waits."""
+_MOST_BEHIND_BYTES = 128 * MIB
+"""May wait that are in memory anyway: half a second's work, at the end of the mount too."""
 _BATCH_BYTES = 4 * MIB
 """Written together: their locks cost little, and what comes meanwhile finds room in the queue."""
 _USES_AT_ONCE = 256
-_GATHER_SECONDS = 0.25
-"""What comes within this time is written, and hits are noted, together. A kill forgets no more than that."""
+_QUIET_SECONDS = 0.25
+"""Contents that come no closer to each other do not hold up the writing."""
+_LONGEST_SECONDS = 5.0
+"""Nothing waits longer to be written. A kill forgets no more than that."""
 _PATIENCE_SECONDS = 20.0
 """A disk that does not give, or take, some MiB in this time hangs; one that has to spin up does not take as long."""
 
@@ -58,21 +65,24 @@ class _Reading:
 class DiskTier:
     """Whole blocks in a directory, which several mounts may share; least recently used out first, bounded in bytes."""
 
-    def __init__(self, directory: Path, capacity_bytes: int, stats: Stats) -> None:
+    def __init__(self, directory: Path, capacity_bytes: int, stats: Stats, behind_bytes: int = 0) -> None:
         """Never raises: where the directory cannot be used, the log says so once, and nothing is kept.
 
         :param capacity_bytes: 0 turns it off, and the directory is not touched.
+        :param behind_bytes: may wait to be written, since they are in memory as well: see ``evicted``.
         """
         self._directory = directory
         self._stats = stats
         self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
         self._nothing_kept: TTLCache[str, None] = TTLCache(_KNOWN_INSTANCES, _NOTHING_KEPT_SECONDS)  # series
+        self._behind_bytes = min(behind_bytes, _MOST_BEHIND_BYTES)
         self._generation = 0  # of the store, to which that belongs
         self._next = Work()
         self._current = Work()  # the writer's: it is not changed any more
         self._reading: dict[tuple[bytes, bytes], _Reading] = {}
         self._has_work = trio.Event()
         self._is_urgent = trio.Event()
+        self._is_quiet = True
         self._hurry()  # there may be more than the capacity allows
         self._has_room = trio.Event()
         self._unexpected: set[type[Exception]] = set()
@@ -99,6 +109,9 @@ class DiskTier:
         if self._store is None or key in self._known:
             return
         if key in self._next.drops or key in self._current.drops:  # what the index has is to be removed
+            self._known[key] = {}
+            return
+        if key[0] in self._nothing_kept:  # said here too: to wait for a lock takes a turn of the event loop for each
             self._known[key] = {}
             return
         async with self._looking_up:
@@ -149,6 +162,7 @@ class DiskTier:
         kept = self._digest(key, block)
         if kept is None:
             self._next.add(new)
+            self._is_quiet = False
             self._gather()
         elif kept != new.digest:
             raise Damaged(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
@@ -158,9 +172,14 @@ class DiskTier:
         if self._known.get(key, {}).get(block) is not None:
             self._note_use(name_of(key, block))
 
+    def evicted(self, key: Key, block: int) -> None:
+        """A block is in memory no longer: should it wait to be written, it is time."""
+        if (key, block) in self._next.blocks:
+            self._hurry()
+
     async def room(self) -> None:
         """Wait while much waits to be written."""
-        while self._store is not None and self._next.size + self._current.size > _QUEUE_BYTES:
+        while self._store is not None and self._next.size + self._current.size > self._behind_bytes + _QUEUE_BYTES:
             await self._has_room.wait()
 
     def drop(self, key: Key) -> None:
@@ -178,10 +197,19 @@ class DiskTier:
         """Write what there is to write, until cancelled; returns at once where nothing is kept."""
         while self._store is not None:
             await self._has_work.wait()
-            with trio.move_on_after(_GATHER_SECONDS):
-                await self._is_urgent.wait()
+            await self._until_quiet()
             self._has_work, self._is_urgent = trio.Event(), trio.Event()
             await self._write_some(self._store)
+
+    async def _until_quiet(self) -> None:
+        """Wait until no more contents come, unless what waits should not."""
+        with trio.move_on_after(_LONGEST_SECONDS):
+            while not self._is_urgent.is_set():
+                self._is_quiet = True
+                with trio.move_on_after(_QUIET_SECONDS):
+                    await self._is_urgent.wait()
+                if self._is_quiet:
+                    return
 
     def close(self) -> None:
         """Write the rest and let go of the index; ``run`` must have ended."""
@@ -233,7 +261,7 @@ class DiskTier:
         """The current work is done, or given up."""
         self._current = Work()
         if self._next.blocks:
-            self._gather()
+            self._hurry()
         self._tell_of_room()
 
     def _hurry(self) -> None:
@@ -244,7 +272,7 @@ class DiskTier:
     def _gather(self) -> None:
         """There is work that gets cheaper with more of its kind."""
         self._has_work.set()
-        if self._next.size >= _BATCH_BYTES or len(self._next.used) >= _USES_AT_ONCE:
+        if self._next.size >= max(self._behind_bytes, _BATCH_BYTES) or len(self._next.used) >= _USES_AT_ONCE:
             self._hurry()
 
     def _note_use(self, name: bytes) -> None:

@@ -18,6 +18,7 @@ class Tiers:
     def __init__(self, memory: MemoryTier, disk: DiskTier) -> None:
         self._memory = memory
         self._disk = disk
+        memory.tell_of_evictions(disk.evicted)
 
     @property
     def capacity(self) -> int:

@@ -23,12 +23,14 @@ import pytest
 import trio
 import trio.testing
 
-from idcfs.content import block_files, disk_directory, disk_index, disk_store, upkeep
+from idcfs.content import block_files, disk, disk_directory, disk_index, disk_store, upkeep
 from idcfs.content.block_files import HEADER_BYTES, name_of
-from idcfs.content.blocks import Key
+from idcfs.content.blocks import Key, MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.disk_directory import block_path
 from idcfs.content.disk_store import BlockStore, Work
+from idcfs.content.instance import Instance
+from idcfs.content.tiers import Tiers
 from idcfs.errors import Damaged, UsageError
 from idcfs.locks import locked
 from idcfs.settings import GIB, KIB, MIB
@@ -36,6 +38,7 @@ from idcfs.stats import Stats
 
 KEY = ("content", "1.2.3")
 OTHER = ("content", "1.2.4")
+INSTANCE = Instance("content", "1", "1.2", "1.2.3", frozenset(), is_fixed=True)
 PLENTY = 1 * GIB
 DATA = random.Random(1).randbytes(10_000)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a filesystem of its own")
@@ -470,6 +473,84 @@ async def test_room_waits_while_the_disk_is_behind(directory: Path, autojump_clo
         nursery.cancel_scope.cancel()
     tier.close()
     assert len(files(directory)) == 17
+
+
+# --- contents that are in memory too may wait -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def behind(directory: Path, behind_bytes: int) -> AsyncIterator[DiskTier]:
+    """A tier that may be behind, as a mount has it; its first look for what has to go is over."""
+    tier = DiskTier(directory, PLENTY, Stats(), behind_bytes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.run)
+        await settled(tier)
+        yield tier
+        nursery.cancel_scope.cancel()
+    tier.close()
+
+
+async def test_nothing_is_written_while_more_comes_and_all_of_it_afterwards(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_QUIET_SECONDS", 1.0)
+    async with behind(directory, 64 * MIB) as tier:
+        for number in range(8):
+            tier.put(KEY, number, block(number, MIB))
+            await trio.sleep(0.02)
+            assert not files(directory)
+        await settled(tier)
+        assert len(files(directory)) == 8
+
+
+async def test_no_more_waits_than_may(directory: Path) -> None:
+    async with behind(directory, 8 * MIB) as tier:
+        for number in range(8):
+            assert not tier._is_urgent.is_set()
+            tier.put(KEY, number, block(number, MIB))
+        assert tier._is_urgent.is_set()
+        await settled(tier)
+        assert len(files(directory)) == 8
+
+
+async def test_what_comes_for_ever_does_not_wait_for_ever(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(disk, "_QUIET_SECONDS", 60.0)
+    async with behind(directory, 64 * MIB) as tier:
+        for number in range(100):
+            tier.put(KEY, number, block(number))
+            await trio.sleep(0.05)
+            if files(directory):
+                break
+        assert files(directory)
+
+
+async def test_what_memory_lets_go_of_is_written_at_once(directory: Path) -> None:
+    async with behind(directory, 64 * MIB) as tier:
+        memory = MemoryTier(4 * MIB)
+        tiers = Tiers(memory, tier)
+        tiers.put(INSTANCE, 0, block(0, MIB))
+        assert not tier._is_urgent.is_set()
+        for number in range(1, 5):
+            tiers.put(INSTANCE, number, block(number, MIB))
+        assert memory.get(INSTANCE.key, 0) is None
+        assert tier._is_urgent.is_set()
+        await settled(tier)
+        assert len(files(directory)) == 5
+
+
+async def test_room_is_there_until_more_waits_than_memory_may_hold(
+    directory: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    tier = DiskTier(directory, PLENTY, Stats(), behind_bytes=32 * MIB)
+    data = block(0, MIB)
+    for number in range(49):
+        with trio.fail_after(1):
+            await tier.room()
+        tier.put(KEY, number, data)
+    with pytest.raises(trio.TooSlowError), trio.fail_after(1):
+        await tier.room()
+    tier.drop(KEY)
 
 
 # --- the bound -------------------------------------------------------------------------------------------------------
