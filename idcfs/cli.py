@@ -23,7 +23,7 @@ import click
 from . import mounts, options
 from .cli_cache import cache, cache_dir_option
 from .cli_warm import warm
-from .console import OneLine, printable, say
+from .console import OneLine, Place, printable, say
 from .daemon import run_detached
 from .errors import IdcfsError, UsageError
 from .running import idcfs_at, read_status
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=Place(path_type=Path))
 @click.option(
     "--archive",
     default="proxy",
@@ -157,7 +157,7 @@ def mount(
 
 
 @main.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=Place(path_type=Path))
 @click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
@@ -173,7 +173,7 @@ def umount(mountpoint: Path, lazy: bool) -> None:
 
 
 @main.command()
-@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("mountpoint", required=False, type=Place(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what the idcfs at MOUNTPOINT (or every idcfs) has done: requests, bytes, hits, open files."""

@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from . import mounts, options, running
-from .console import Bar, printable, say
+from .console import Bar, Place, printable, say
 from .errors import UsageError
 from .settings import BLOCKS_NAME, STORE_NAME
 
 cache_dir_option = click.option(
     "--cache-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Where catalogs, lists, sizes and contents are kept.  [default: idcfs in the XDG cache directory]",
 )
@@ -51,7 +51,8 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return
-    click.echo(f"{printable(str(directory))}:{'' if contents.blocks or kept.lists or kept.sizes else ' empty'}")
+    empty = "" if contents.blocks or kept.lists or kept.sizes else " empty" if directory.exists() else " not there"
+    click.echo(f"{printable(str(directory))}:{empty}")
     for name, value in list(report.items())[1:]:
         click.echo(f"  {name.replace('_', ' '):<22}{value:>22,}")
 

@@ -37,27 +37,31 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     """Fetch every file under PATH… into the disk cache of the mount it lies in.
 
     PATH is any directory or file of a mounted idcfs. Instead of PATH, or where PATH is -, paths are taken from stdin,
-    one a line. What is cached already costs no request, so what was stopped can be run again.
+    one a line. What is cached already costs no request, so what was stopped can be run again. When it ends, all that it
+    fetched is on disk.
     """
     found = warming.patiently(partial(warming.find, _given(paths)))
     if found.refused:
         for line in found.refused:
             say(line)
         sys.exit(2)
-    room = [_room(mount) for mount in found.mounts]
-    work = Warming(found.paths, jobs, found.still_mounted)
+    for mount in found.mounts:
+        _check_keeps(mount)
+    unkept = _total("disk_unkept", found.mounts)
+    work = Warming(found.paths, jobs, found.still_mounted, found.sync)
     started = time.monotonic()
     with _told_by_signals(work.stop):
         _follow(work)
     seconds = time.monotonic() - started
     files = f"{work.files:,} file{'' if work.files == 1 else 's'}"
     click.echo(f"warmed {files}, {work.bytes:,} bytes in {seconds:.1f} s; {work.failed:,} failed")
-    if None not in room and work.bytes > sum(filter(None, room)):
-        say("this is more than the disk cache holds: what came first is gone again; mount with a larger --cache-size")
     if work.stopped:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
         fail(f"gave up: {work.gave_up}; run it again to go on", 1)
+    room = _total("disk_cache_capacity", found.mounts)
+    if work.bytes > room or _total("disk_unkept", found.mounts) > unkept:
+        fail(f"the disk cache, with room for {room:,} bytes, does not hold all of it: see --cache-size and the log", 1)
     if work.failed:
         sys.exit(1)
 
@@ -79,15 +83,15 @@ def _lines() -> list[str]:
         return [os.fsdecode(line) for line in stdin.read().split(b"\n") if line]
 
 
-def _room(mount: Mount) -> int | None:
-    """The size in bytes of a mount's disk cache, if it says so.
-
-    :raises UsageError: if it has none.
-    """
-    size = running.read_status(mount.path).get("cache_size_bytes")
-    if size == 0:
+def _check_keeps(mount: Mount) -> None:
+    """:raises UsageError: if ``mount`` has no disk cache."""
+    if running.read_status(mount.path)["cache_size_bytes"] == 0:
         raise UsageError(f"the idcfs at {mount.path} keeps nothing on disk: mount it without --cache-size 0")
-    return size if isinstance(size, int) else None
+
+
+def _total(counter: str, found: set[Mount]) -> int:
+    """The sum of a counter of these mounts."""
+    return sum(int(running.read_status(mount.path)["counters"][counter]) for mount in found)
 
 
 def _follow(work: Warming) -> None:

@@ -40,6 +40,15 @@ class OneLine(click.Group):
             fail("stopped", INTERRUPTED)
 
 
+class Place(click.Path):
+    """A path, but not the empty one: it would be the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Bar:
     """Bytes done of those known, the rate and the time left; nothing at all where stderr is no terminal."""
 

@@ -164,6 +164,11 @@ class Filesystem:
         """Let go of a directory."""
         del self._directories[handle]
 
+    async def sync(self) -> None:
+        """Return when what has been fetched and learnt by now is on disk, or cannot be."""
+        await self._reader.sync()
+        await self._listings.sync()
+
     # --- files -------------------------------------------------------------------------------------------------------
 
     async def open(self, inode: int) -> Opened:

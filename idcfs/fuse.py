@@ -75,8 +75,9 @@ _refuse: Any = _read_only  # one body for a dozen signatures
 class Adapter(pyfuse3.Operations):
     """Every operation of a read-only filesystem, as pyfuse3 wants it.
 
-    Not here, on purpose: flush, fsync, getxattr and listxattr. pyfuse3 answers ENOSYS for them, which makes the kernel
-    answer by itself from then on (success, or ENOTSUP for the attributes), a request saved per close and per ``ls -l``.
+    Not here, on purpose: flush, fsync of files, getxattr and listxattr. pyfuse3 answers ENOSYS for them, which makes
+    the kernel answer by itself from then on (success, or ENOTSUP for the attributes), a request saved per close and per
+    ``ls -l``.
     """
 
     supports_dot_lookup = False
@@ -146,6 +147,10 @@ class Adapter(pyfuse3.Operations):
         for name, attributes, following in self._filesystem.readdir(fh, start_id):
             if not pyfuse3.readdir_reply(token, name, self._entry(attributes), following):
                 break
+
+    @_guarded
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._filesystem.sync()
 
     @_guarded
     async def releasedir(self, fh: FileHandleT) -> None:

@@ -96,6 +96,7 @@ def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, Disk
     disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats, behind)
     stats.gauge("cache_bytes", lambda: memory.size)
     stats.gauge("disk_cache_bytes", lambda: disk.size)
+    stats.gauge("disk_cache_capacity", lambda: disk.capacity)
     return memory, disk
 
 

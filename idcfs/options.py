@@ -62,14 +62,14 @@ def _netloc(url: str) -> str:
     return parts.netloc if known else ""
 
 
-def size_in_bytes(text: str) -> int:
-    """``256MiB``, ``256M``, ``268435456`` as bytes; K, M, G and T are powers of 1024.
+def size_in_bytes(option: str, text: str) -> int:
+    """What ``option`` gives, ``256MiB``, ``256M`` or ``268435456``, as bytes; K, M, G and T are powers of 1024.
 
     :raises UsageError: if it is no size.
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
-        raise UsageError(f"{text} is not a size: write it like 256MiB or 2GiB")
+        raise UsageError(f"{option} {text!r} is not a size: write it like 256MiB or 2GiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -78,7 +78,7 @@ def memory_cache_bytes(text: str) -> int:
 
     :raises UsageError: if it cannot.
     """
-    size = size_in_bytes(text)
+    size = size_in_bytes("--memory-cache", text)
     if size < MIN_CACHE_BYTES:
         raise UsageError(f"--memory-cache {text}: give at least {MIN_CACHE_BYTES // MIB}MiB")
     return size
@@ -89,7 +89,7 @@ def disk_cache_bytes(text: str) -> int:
 
     :raises UsageError: if it cannot.
     """
-    size = size_in_bytes(text)
+    size = size_in_bytes("--cache-size", text)
     if 0 < size < MIN_CACHE_BYTES:
         raise UsageError(f"--cache-size {text}: give at least {MIN_CACHE_BYTES // MIB}MiB, or 0 for nothing on disk")
     return size

@@ -21,6 +21,7 @@ COUNTERS = (
     "misses",  # blocks that a read had to wait for
     "disk_hits",  # blocks that came from the disk cache
     "disk_damaged",  # blocks of the disk cache that were not what had been written, and so were fetched again
+    "disk_unkept",  # blocks that could not be kept on disk: it is full, cannot be used, or hangs
     "prefetched",  # instances that were fetched before anybody asked
     "prefetched_used",  # … of which were opened then
     "errors",  # calls that ended with an error other than "no such name"

@@ -61,6 +61,18 @@ class Found:
             return False
         return True
 
+    def sync(self) -> None:
+        """Return when all that the mounts have fetched is on disk, or cannot be.
+
+        :raises OSError: if one of them does not answer.
+        """
+        for mount in self.mounts:
+            descriptor = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -77,8 +89,13 @@ class Warming:
     files wait to be read.
     """
 
-    def __init__(self, paths: Iterable[str], jobs: int, still_mounted: Callable[[], bool]) -> None:
-        """:param still_mounted: asked when something fails; if not, the rest is not tried."""
+    def __init__(
+        self, paths: Iterable[str], jobs: int, still_mounted: Callable[[], bool], sync: Callable[[], None]
+    ) -> None:
+        """
+        :param still_mounted: asked when something fails; if not, the rest is not tried.
+        :param sync: called when all is read; returns when it is on disk.
+        """
         self.files = self.files_known = 0
         self.bytes = self.bytes_known = 0
         """Of files known so far; provisional until they are opened."""
@@ -91,6 +108,7 @@ class Warming:
         """Why it stopped by itself."""
         self._paths = list(paths)
         self._still_mounted = still_mounted
+        self._sync = sync
         self._in_a_row = 0
         self._lock = Lock()
         self._stop = Event()
@@ -124,6 +142,11 @@ class Warming:
         self._listers.finish()
         self.walking = False
         self._readers.finish()
+        if not self._stop.is_set():
+            try:
+                self._sync()
+            except OSError as error:
+                self._fail(error.filename or "the mount", error)
         self._ended.set()
 
     def _list(self, path: str) -> None:

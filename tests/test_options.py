@@ -30,7 +30,7 @@ from idcfs.settings import GIB, MIB, PROXY_URL, ContentSettings, MountSettings
     ],
 )
 def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
-    assert options.size_in_bytes(text) == size
+    assert options.size_in_bytes("--x", text) == size
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size: write it like 256MiB"):
-        options.size_in_bytes(text)
+        options.size_in_bytes("--x", text)
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("0GiB", 0), ("2MiB", 2 * MIB), ("20GiB", 20 * GIB)])

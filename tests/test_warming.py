@@ -33,7 +33,7 @@ def files_in(directory: Path, count: int, size: int = 10) -> list[Path]:
 
 
 def started(*paths: Path, jobs: int = JOBS, still_mounted: Callable[[], bool] = lambda: True) -> Warming:
-    work = Warming(map(str, paths), jobs, still_mounted)
+    work = Warming(map(str, paths), jobs, still_mounted, sync=lambda: None)
     work.start()
     return work
 
@@ -145,6 +145,33 @@ def test_the_threads_go_when_all_is_read(tmp_path: Path) -> None:
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
+def test_it_ends_when_all_is_on_disk(tmp_path: Path) -> None:
+    files_in(tmp_path / "a", 3)
+    may_end = threading.Event()
+    work = Warming([str(tmp_path)], JOBS, lambda: True, sync=lambda: assert_true(may_end.wait(PATIENCE_SECONDS)))
+    work.start()
+    until(lambda: work.files == 3)
+    assert stays(work.running)
+    may_end.set()
+    assert not ended(work)
+
+
+def assert_true(value: bool) -> None:
+    assert value
+
+
+def test_a_mount_that_cannot_say_so_is_a_failure(tmp_path: Path) -> None:
+    files_in(tmp_path / "a", 3)
+
+    def sync() -> None:
+        raise OSError(errno.EIO, "Input/output error", "/mnt")
+
+    work = Warming([str(tmp_path)], JOBS, lambda: True, sync)
+    work.start()
+    assert ended(work) == [Failure("/mnt", "Input/output error")]
+    assert (work.files, work.failed) == (3, 1)
+
+
 def test_a_failure_is_told_and_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = files_in(tmp_path / "a", 40)
     bad = {str(paths[3]): errno.EIO, str(paths[30]): errno.ESTALE}
@@ -173,6 +200,7 @@ def test_failures_in_a_row_that_are_the_archives_end_it(
 
 def test_any_success_between_shows_that_the_archive_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files_in(tmp_path / "a", 200)
+    monkeypatch.setattr(warming, "_LISTERS", 1)  # else the files come in any order
     failing(monkeypatch, lambda path: 0 if path.endswith("9") else errno.ETIMEDOUT)
     work = started(*sorted((tmp_path / "a").iterdir(), reverse=True), jobs=1)
     assert len(ended(work)) == work.failed == 180

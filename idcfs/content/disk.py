@@ -72,6 +72,7 @@ class DiskTier:
         :param behind_bytes: may wait to be written, since they are in memory as well: see ``evicted``.
         """
         self._directory = directory
+        self._is_wanted = capacity_bytes > 0
         self._stats = stats
         self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
         self._nothing_kept: TTLCache[str, None] = TTLCache(_KNOWN_INSTANCES, _NOTHING_KEPT_SECONDS)  # series
@@ -157,6 +158,7 @@ class DiskTier:
         :raises Damaged: if other bytes are kept: the archive has replaced the instance.
         """
         if self._store is None:
+            self._stats.count("disk_unkept", self._is_wanted)
             return
         new = NewBlock.of(key, block, data)
         kept = self._digest(key, block)
@@ -180,6 +182,13 @@ class DiskTier:
     async def room(self) -> None:
         """Wait while much waits to be written."""
         while self._store is not None and self._next.size + self._current.size > self._behind_bytes + _QUEUE_BYTES:
+            await self._has_room.wait()
+
+    async def sync(self) -> None:
+        """Return when what waits now is written, or cannot be."""
+        waiting = self._next.blocks.keys() | self._current.blocks.keys()
+        self._hurry()
+        while self._store is not None and waiting & (self._next.blocks.keys() | self._current.blocks.keys()):
             await self._has_room.wait()
 
     def drop(self, key: Key) -> None:
@@ -229,17 +238,20 @@ class DiskTier:
     async def _write_some(self, store: BlockStore) -> None:
         """Do what is to be done next. Never raises, but for being cancelled: what cannot be done is not kept."""
         work = self._current = self._next.take(_BATCH_BYTES)
+        kept = 0
         try:
             with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
                 outcome = await self._in_time(partial(store.apply, work), self._writes)
             if outcome is not None:
                 self._learn(outcome)
+                kept = len(outcome.kept)
         except Exception as error:  # no thread can be started, say
             self._next.drops |= work.drops
             if type(error) not in self._unexpected:
                 log.exception("%s: unexpected; not all is kept on disk", self._directory)
             self._unexpected.add(type(error))
         finally:
+            self._stats.count("disk_unkept", len(work.blocks) - kept)
             self._finish()
 
     def _learn(self, outcome: Outcome) -> None:
@@ -286,6 +298,8 @@ class DiskTier:
         if self._store is not None:
             log.warning("%s does not answer: contents are kept in memory only", self._directory)
         self._store = None
+        self._stats.count("disk_unkept", len(self._next.blocks))
+        self._next = Work()
         self._known.clear()
         self._nothing_kept.clear()
         self._tell_of_room()

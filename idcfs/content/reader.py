@@ -108,6 +108,10 @@ class Reader:
         finally:
             self.close(instance)
 
+    async def sync(self) -> None:
+        """Return when what has arrived by now is on disk, or cannot be."""
+        await self._tiers.sync()
+
     async def has_all(self, instance: Instance, size: int) -> bool:
         """Whether all of an instance of ``size`` bytes seems to be kept."""
         await self._tiers.load(instance.key)

@@ -82,6 +82,10 @@ class Tiers:
         """Wait while the disk is behind with writing."""
         await self._disk.room()
 
+    async def sync(self) -> None:
+        """Return when what has been put by now is on disk, or cannot be."""
+        await self._disk.sync()
+
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key`` any more."""
         self._memory.drop(key)

@@ -128,16 +128,20 @@ class SeriesStore:
             await self._wake.wait()
             await trio.sleep(_FLUSH_SECONDS)
             self._wake = trio.Event()
-            sizes, lists = dict(self._sizes), dict(self._lists)
-            try:
-                done = await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time)
-            except Exception:
-                # Not tried again: it would fail every later round too, and to have lost it costs a query.
-                log.exception("%s: what was learnt last is not kept: this is a bug", self._path)
-                done = True
-            if done:
-                self._sizes = {key: size for key, size in self._sizes.items() if sizes.get(key, -1) != size}
-                self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Write what is to be remembered by now, if that is possible."""
+        sizes, lists = dict(self._sizes), dict(self._lists)
+        try:
+            done = await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time)
+        except Exception:
+            # Not tried again: it would fail every later round too, and to have lost it costs a query.
+            log.exception("%s: what was learnt last is not kept: this is a bug", self._path)
+            done = True
+        if done:
+            self._sizes = {key: size for key, size in self._sizes.items() if sizes.get(key, -1) != size}
+            self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
 
     def close(self) -> None:
         """Write the rest and let go of the file."""

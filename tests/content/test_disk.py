@@ -539,6 +539,38 @@ async def test_what_memory_lets_go_of_is_written_at_once(directory: Path) -> Non
         assert len(files(directory)) == 5
 
 
+async def test_sync_returns_when_what_waits_is_on_disk(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(disk, "_LONGEST_SECONDS", 60.0)
+    async with behind(directory, 64 * MIB) as tier:
+        for number in range(20):
+            tier.put(KEY, number, block(number, MIB))
+        with trio.fail_after(20):
+            await tier.sync()
+        assert len(files(directory)) == 20
+        with trio.fail_after(20):
+            await tier.sync()
+
+
+async def test_what_cannot_be_kept_is_counted(directory: Path) -> None:
+    stats = Stats()
+    tier = DiskTier(directory, 2 * MIB, stats)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.run)
+        for number in range(4):
+            tier.put(KEY, number, block(number, MIB))
+        await tier.sync()
+        nursery.cancel_scope.cancel()
+    tier.close()
+    assert stats["disk_unkept"] == 4 - len(files(directory)) == 3  # a block takes its header too
+    for capacity, unkept in ((PLENTY, 1), (0, 0)):
+        stats = Stats()
+        tier = DiskTier(directory / "index.sqlite", capacity, stats)  # no directory
+        tier.put(KEY, 0, DATA)
+        await tier.sync()
+        assert stats["disk_unkept"] == unkept
+
+
 async def test_room_is_there_until_more_waits_than_memory_may_hold(
     directory: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

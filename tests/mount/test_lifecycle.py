@@ -253,7 +253,8 @@ def test_the_foreground_ends_with_the_mount(tmp_path: Path, sample_index: Path) 
         (("--archive", "google"), "login"),
         (("--index", "/nonexistent.parquet"), "No such file"),
         (("--index", __file__), "cannot be read as a parquet index"),
-        (("--memory-cache", "much"), "not a size"),
+        (("--memory-cache", "much"), "--memory-cache 'much' is not a size"),
+        (("--cache-dir", ""), "'--cache-dir': it is empty"),
         (("--memory-cache", "1KiB"), "at least"),
         (("-o", "no_such_option"), "no such option"),
         (("--cache-dir", "/proc/nothing"), "the cache directory /proc/nothing cannot be"),
@@ -269,6 +270,14 @@ def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str, tmp_path
     assert done.returncode == 2
     assert_one_line(done.stderr, said)
     assert not is_mounted(place)
+
+
+@pytest.mark.parametrize("command", ["mount", "umount", "status"])
+def test_the_empty_path_is_no_mountpoint(command: str, tmp_path: Path) -> None:
+    words = [*IDCFS, command, ""]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "'[MOUNTPOINT]': it is empty" if command == "status" else "'MOUNTPOINT': it is empty")
 
 
 def assert_one_line(stderr: str, said: str) -> None:

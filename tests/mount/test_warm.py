@@ -15,9 +15,14 @@ from typing import Any
 import pytest
 
 from idcfs import cli, mounts, running
+from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
 from tests.twin.client import Twin
+
+DOES_NOT_HOLD = (
+    r"idcfs: the disk cache, with room for [\d,]+ bytes, does not hold all of it: see --cache-size and the log\n"
+)
 
 
 def warm(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -89,6 +94,20 @@ def test_what_is_warm_stays_so_without_an_archive(
     again = mount(twin.url, "--index", sample_index, "--offline")
     assert read_all(again.path) == stored(sample)
     assert counters(again)["requests"] == 0
+
+
+def test_when_it_ends_all_is_on_disk_whatever_comes_next(
+    mount: MountMaker, made: Mount, twin: Twin, sample: Path, sample_index: Path
+) -> None:
+    series = a_series(made)
+    assert warm(series).returncode == 0
+    os.kill(made.pid, signal.SIGKILL)
+    subprocess.run(["fusermount3", "-u", "-z", made.path], check=True)
+    again = mount(twin.url, "--index", sample_index, "--offline")
+    expected = stored(sample)
+    found = read_all(again.path / series.relative_to(made.path))
+    assert len(found) == 60
+    assert all(content == expected[name] for name, content in found.items())
 
 
 def test_pages_that_the_kernel_keeps_do_not_hide_a_file_from_it(made: Mount) -> None:
@@ -219,9 +238,29 @@ def test_without_a_disk_cache_nothing_is_fetched(mount: MountMaker, twin: Twin, 
 def test_more_than_the_cache_holds_is_told(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
     made = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB")
     done = warm(made.path / "rider_twin")  # 6 MB
-    assert (done.returncode, summary(done.stdout)[0]) == (0, 47)
-    assert done.stderr.startswith("idcfs: this is more than the disk cache holds")
+    assert (done.returncode, summary(done.stdout)[0]) == (1, 47)
+    assert re.fullmatch(DOES_NOT_HOLD, done.stderr)
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("left", [16 * MIB, 1 * MIB])
+def test_a_disk_that_has_no_room_is_told(
+    left: int, mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", disk], check=True)
+    try:
+        made = mount(twin.url, "--index", sample_index, cache=disk)
+        with (disk / "somebody's").open("wb") as other:
+            other.write(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - left))
+        done = warm(a_series(made))  # 30 MB
+        assert (done.returncode, summary(done.stdout)[0]) == (1, 60)
+        assert re.fullmatch(DOES_NOT_HOLD, done.stderr)
+        assert len(done.stderr.splitlines()) == 1
+        run([*IDCFS, "umount", made.path])
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 # --- what stops it ----------------------------------------------------------------------------------------------------

@@ -43,6 +43,15 @@ def filled(path: Path, count: int = 3_000) -> None:
     store.close()
 
 
+async def test_sync_writes_at_once(path: Path) -> None:
+    store = SeriesStore(path)
+    store.remember_size("content", "1.2", 3)
+    store.remember_list("content", ["1.2"])
+    await store.sync()
+    assert (info(path).sizes, info(path).lists) == (1, 1)
+    store.close()
+
+
 def loaded(store: SeriesStore, content: str) -> Kept:
     return trio.run(store.load, content)
 
