@@ -155,9 +155,18 @@ class DiskIndex:
         found = self._execute(select, encoded(key))
         return {_typed(number, int): _typed(digest, bytes) for number, digest in found}
 
-    def has_any(self, content: str) -> bool:
-        """Whether any block of a series is kept."""
-        return bool(self._execute("SELECT 1 FROM block WHERE content = ? LIMIT 1", encoded((content, ""))[:1]))
+    def series_digests(self, content: str, most: int) -> dict[Key, dict[int, bytes]] | None:
+        """Digests of the blocks that are kept of a series, by instance and number; None if more than ``most`` are."""
+        select = "SELECT instance, number, digest FROM block WHERE content = ? LIMIT ?"
+        (series, _) = encoded((content, ""))
+        rows = self._execute(select, (series, most + 1))
+        if len(rows) > most:
+            return None
+        found: dict[Key, dict[int, bytes]] = {}
+        for instance, number, digest in rows:
+            key = _key(series, instance)
+            found.setdefault(key, {})[_typed(number, int)] = _typed(digest, bytes)
+        return found
 
     def blocks(self, key: Key) -> list[Row]:
         """The blocks that are kept of an instance."""
@@ -263,11 +272,15 @@ class DiskIndex:
 
 
 def _row(name: object, content: object, instance: object, number: object, size: object, digest: object) -> Row:
+    key = _key(content, instance)
+    return Row(_typed(name, bytes), key, _typed(number, int), _typed(size, int), _typed(digest, bytes))
+
+
+def _key(content: object, instance: object) -> Key:
     try:
-        key = decoded(_typed(content, bytes), _typed(instance, bytes))
+        return decoded(_typed(content, bytes), _typed(instance, bytes))
     except UnicodeDecodeError as error:
         raise IndexDamaged(str(error)) from error
-    return Row(_typed(name, bytes), key, _typed(number, int), _typed(size, int), _typed(digest, bytes))
 
 
 def _typed(value: object, kind: type[T]) -> T:

@@ -177,13 +177,16 @@ class BlockStore:
         except Exception as error:
             return {} if self._recover(error, generation) else None
 
-    def has_any(self, content: str) -> bool:
-        """Whether anything is kept of a series; so it seems, if that cannot be told now."""
+    def look_up_series(self, content: str, most: int) -> dict[Key, dict[int, bytes]] | None:
+        """Digests of the blocks that are kept of a series, by instance and number.
+
+        None if they are more than ``most``, or that cannot be told now.
+        """
         generation = self.generation
         try:
-            return self.index.has_any(content)
+            return self.index.series_digests(content, most)
         except Exception as error:
-            return not self._recover(error, generation)
+            return {} if self._recover(error, generation) else None
 
     def read(self, name: bytes, number: int, digest: bytes) -> bytes | Miss:
         """The bytes of a block that should have ``digest``. A damaged file is removed."""

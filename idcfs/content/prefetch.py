@@ -217,7 +217,10 @@ class Prefetcher:
     async def _fetch_one(self, trail: _Trail, ordinal: int) -> None:
         siblings = trail.siblings
         instance, size = siblings.instance(ordinal), siblings.exact_size(ordinal)
-        if self._reader.is_fetching(instance) or (size and await self._reader.has_all(instance, size)):
+        if self._reader.is_fetching(instance):
+            return
+        if size and await self._reader.has_all(instance, size):
+            await self._reader.read_ahead(instance)
             return
         await self._reader.fetch_ahead(instance, size, partial(siblings.learn, ordinal))
         self._stats.count("prefetched")

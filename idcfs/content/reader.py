@@ -117,6 +117,10 @@ class Reader:
         await self._tiers.load(instance.key)
         return self._first_missing(instance.key, size, 0) is None
 
+    async def read_ahead(self, instance: Instance) -> None:
+        """Have the beginning of an instance in memory that ``has_all`` has found on disk."""
+        await self._tiers.read_first(instance.key)
+
     def is_fetching(self, instance: Instance) -> bool:
         """Whether a download of it is running."""
         return instance.key in self._running

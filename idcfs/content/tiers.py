@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ..errors import Damaged
-from ..settings import BLOCK_BYTES
+from ..settings import BLOCK_BYTES, MIB
 from .blocks import Key, MemoryTier
 from .disk import DiskTier
 from .instance import Instance
 
 _READ_ON_BLOCKS = 4
 """A disk gives four blocks at once in little more time than one."""
+_SIBLINGS_BYTES = 64 * MIB
+"""Of memory, from which on first blocks of siblings are read ahead: half of it holds as many as are asked for."""
 
 
 class Tiers:
@@ -51,6 +53,11 @@ class Tiers:
         """Have a block in memory that is on disk."""
         if self._memory.get(key, block) is None:
             await self.get(key, block)
+
+    async def read_first(self, key: Key) -> None:
+        """Have the first block of an instance in memory, if it is on disk and memory has room for its siblings' too."""
+        if self._memory.capacity >= _SIBLINGS_BYTES:
+            await self.read_ahead(key, 0)
 
     def next_on_disk(self, key: Key, block: int) -> list[int]:
         """Blocks after ``block`` that are on disk and not in memory: worth reading before they are asked for.

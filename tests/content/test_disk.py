@@ -424,16 +424,25 @@ async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> Non
     assert len(files(directory)) == len(rows(directory))
 
 
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Key | str]:
+    """What is looked up in the index from now on: series, or single instances."""
+    asked: list[Key | str] = []
+
+    def counted(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(index: object, what: Key | str, *rest: int) -> Any:
+            asked.append(what)
+            return ask(index, what, *rest)
+
+        return noting
+
+    for name in ("digests", "series_digests"):
+        monkeypatch.setattr(disk_index.DiskIndex, name, counted(getattr(disk_index.DiskIndex, name)))
+    return asked
+
+
 async def test_what_is_kept_is_asked_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(directory)
-    asked: list[Key] = []
-    digests = disk_index.DiskIndex.digests
-
-    def counted(index: disk_index.DiskIndex, key: Key) -> dict[int, bytes]:
-        asked.append(key)
-        return digests(index, key)
-
-    monkeypatch.setattr(disk_index.DiskIndex, "digests", counted)
+    asked = asked_for(monkeypatch)
     async with running(directory) as tier:
         async with trio.open_nursery() as nursery:
             for _ in range(30):
@@ -441,7 +450,19 @@ async def test_what_is_kept_is_asked_once(directory: Path, monkeypatch: pytest.M
         for key in (KEY, OTHER, OTHER):
             await tier.load(key)
         assert await kept(tier, KEY, 8) == list(range(8))
-    assert asked == [KEY, OTHER]
+    assert asked == [KEY[0]]
+
+
+async def test_of_a_long_series_each_instance_is_asked_for(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(directory)
+    filled(directory, key=OTHER)
+    asked = asked_for(monkeypatch)
+    monkeypatch.setattr(disk, "_SERIES_BLOCKS", 15)
+    async with running(directory) as tier:
+        for _ in range(2):
+            assert await kept(tier, KEY, 9) == await kept(tier, OTHER, 9) == list(range(8))
+            assert await kept(tier, (KEY[0], "another"), 2) == []
+    assert asked == [KEY[0], KEY, OTHER, (KEY[0], "another")]
 
 
 # --- back-pressure ---------------------------------------------------------------------------------------------------
@@ -902,7 +923,7 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
-@pytest.mark.parametrize("where", ["digests", "digest", "total"])
+@pytest.mark.parametrize("where", ["series_digests", "digest", "total"])
 async def test_the_unexpected_costs_a_batch_and_not_the_cache(
     directory: Path, where: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -928,7 +949,8 @@ async def test_a_look_up_that_fails_is_not_remembered(directory: Path, monkeypat
     filled(directory)
     async with running(directory) as tier:
         with monkeypatch.context() as patch:
-            patch.setattr(disk_index.DiskIndex, "digests", lambda *_: raise_(MemoryError()))
+            for name in ("digests", "series_digests"):
+                patch.setattr(disk_index.DiskIndex, name, lambda *_: raise_(MemoryError()))
             assert await kept(tier, KEY, 8) == []
         assert await kept(tier, KEY, 8) == list(range(8))
 
@@ -1189,7 +1211,7 @@ def test_opening_looks_neither_at_every_row_nor_at_any_file(directory: Path, mon
             await settled(tier)
 
     trio.run(use)
-    assert 0 < steps < 5_000
+    assert 0 < steps < 5_000 + 10 * disk._SERIES_BLOCKS  # of the one series that is asked for
     assert set(listed) <= {directory / "tmp"}
 
 
@@ -1540,19 +1562,11 @@ async def test_of_a_series_of_which_nothing_is_kept_nothing_more_is_asked(
 ) -> None:
     filled(directory)
     async with running(directory) as tier:
-        asked: list[tuple[str, str]] = []
-        digests = disk_index.DiskIndex.digests
-
-        def counted(index: disk_index.DiskIndex, key: tuple[str, str]) -> dict[int, bytes]:
-            asked.append(key)
-            return digests(index, key)
-
-        monkeypatch.setattr(disk_index.DiskIndex, "digests", counted)
+        asked = asked_for(monkeypatch)
         for number in range(20):
             await tier.load(("new series", str(number)))
             tier.put(("new series", str(number)), 0, block(number))
-        assert asked == []
+        assert asked == ["new series"]
         await settled(tier)
         assert all(tier.has(("new series", str(number)), 0) for number in range(20))
-        await tier.load(KEY)
-        assert asked == [KEY]
+        assert asked == ["new series"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -269,6 +270,25 @@ async def test_what_is_kept_is_not_fetched_again(autojump_clock: object) -> None
             again.prefetcher.closed(again.series, ordinal, SMALL)
         await again.settle()
         assert all(count == 1 for count in tool.setup.source.fetches.values())
+
+
+async def test_what_is_on_disk_is_in_memory_before_it_is_opened(tmp_path: Path) -> None:
+    scripts: dict[str, Script | list[Script]] = {
+        uid(ordinal): sound(dicom(uid(ordinal), SMALL)) for ordinal in range(30)
+    }
+    async with reading(scripts, directory=tmp_path) as setup:
+        for ordinal in range(30):
+            await setup.whole(instance(uid(ordinal)))
+    async with reading(scripts, directory=tmp_path, prefetch=8) as setup:
+        prefetcher = Prefetcher(setup.reader, setup.reader._settings, 64 * MIB, setup.nursery, setup.stats)
+        tool = Tool(setup, prefetcher, Series(30, sizes=dict.fromkeys(range(30), SMALL)))
+        for ordinal in range(2):
+            await tool.read(ordinal)
+        while setup.stats["disk_hits"] < 2 + 2 * 8:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert all(setup.memory.get(instance(uid(ordinal)).key, 0) for ordinal in range(2 + 2 * 8))
+        assert not setup.source.fetches
+        assert setup.stats["prefetched"] == 0
 
 
 async def test_an_opened_file_goes_before_those_fetched_ahead(autojump_clock: object) -> None:

@@ -80,9 +80,9 @@ async def test_what_is_read_from_memory_is_not_what_the_disk_lets_go(tmp_path: P
     async with reading(scripts, 1 * MIB, directory=tmp_path, disk_bytes=5 * MIB // 2) as setup:
         for uid in ("1.2.3", "1.2.4"):
             await setup.whole(instance(uid))
-            await trio.sleep(0.2)
+            await setup.tiers.sync()
         await read(setup, 0, MIB, MIB)  # from disk, then from memory
-        await trio.sleep(0.2)
+        await setup.tiers.sync()
         await setup.whole(instance("1.2.5"))
     async with reading(scripts, 1 * MIB, directory=tmp_path, disk_bytes=5 * MIB // 2) as setup:
         await read(setup, 0, MIB, MIB)
@@ -328,3 +328,16 @@ async def test_what_is_only_in_memory_is_known_too(tmp_path: Path) -> None:
     assert tiers.capacity == 4 * MIB
     tiers.drop(ONE.key)
     assert not tiers.has(ONE.key, 3)
+
+
+@pytest.mark.parametrize(("memory_mib", "is_read"), [(63, False), (64, True)])
+async def test_the_beginning_is_read_ahead_where_memory_has_room(
+    tmp_path: Path, memory_mib: int, is_read: bool
+) -> None:
+    async with reading(sound(dicom("1.2.3", 3 * MIB)), directory=tmp_path) as setup:
+        await setup.whole(ONE)
+    async with reading(sound(b""), memory_mib * MIB, directory=tmp_path) as setup:
+        assert await setup.reader.has_all(ONE, 3 * MIB)
+        await setup.reader.read_ahead(ONE)
+        assert [setup.memory.get(ONE.key, number) is not None for number in range(3)] == [is_read, False, False]
+        assert setup.stats["disk_hits"] == is_read
