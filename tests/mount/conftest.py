@@ -21,6 +21,8 @@ NOWHERE = "http://127.0.0.1:9/dicomWeb"
 
 PATIENCE_SECONDS = 20.0
 """How long is waited for what has to come; a test that succeeds never waits so long."""
+EVICTING = ("--memory-cache", "2MiB", "--cache-size", "8MiB")
+"""Every tier evicts all the time."""
 STRICT = {"PYTHONWARNINGS": "error"}
 """Warnings are errors in the mount's process too."""
 SIGNS_OF_A_BUG = ("Traceback", "this is a bug", "Warning:")

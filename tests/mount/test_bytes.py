@@ -15,7 +15,7 @@ import pytest
 
 from scripts.harness import Mount, status
 from tests.data import multiframe
-from tests.mount.conftest import MountMaker
+from tests.mount.conftest import EVICTING, MountMaker
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -33,12 +33,12 @@ def originals(orthanc: Orthanc, dicom_files: dict[str, Path]) -> Originals:
     return {uid: path.read_bytes() for uid, path in dicom_files.items() if uid in held}
 
 
-@pytest.fixture(params=["orthanc", "twin"])
+@pytest.fixture(params=["orthanc", "orthanc, evicting", "twin"])
 def served(request: pytest.FixtureRequest, mount: MountMaker, originals: Originals, tmp_path: Path) -> Iterator[Mount]:
     """pydicom's files behind a mount, from the real server and from the twin."""
-    if request.param == "orthanc":
+    if request.param != "twin":
         orthanc: Orthanc = request.getfixturevalue("orthanc")
-        yield mount(orthanc.url, "--index", "qido")
+        yield mount(orthanc.url, "--index", "qido", *(EVICTING if "evicting" in request.param else ()))
         return
     stored = tmp_path / "stored"
     stored.mkdir()
@@ -81,6 +81,7 @@ def test_every_file_can_be_mapped(served: Mount, originals: Originals) -> None:
             assert mapped[:] == originals[uid]
 
 
+@pytest.mark.parametrize("served", ["orthanc", "twin"], indirect=True)
 def test_sixteen_readers_of_every_file_get_it_from_one_download(served: Mount, originals: Originals) -> None:
     files = files_of(served, originals)
     with ThreadPoolExecutor(16) as pool:

@@ -20,13 +20,11 @@ from idcfs.content import upkeep
 from idcfs.namespace import store
 from scripts.harness import IDCFS, Mount, run, status
 from tests.data import multiframe, write_index
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import EVICTING, MountMaker, eventually
 from tests.mount.test_errors import errno_of
 from tests.twin.client import Twin
 
 MIB = 1024 * 1024
-TINY = ("--memory-cache", "2MiB", "--cache-size", "8MiB")
-"""Every tier evicts all the time."""
 
 
 def counters(mount: Mount) -> dict[str, int]:
@@ -128,14 +126,14 @@ def test_two_mounts_share_what_either_has_fetched(
 def test_two_mounts_that_read_at_once_and_evict_each_other(
     mount: MountMaker, twin: Twin, sample_index: Path, originals: dict[str, bytes], chest: Path
 ) -> None:
-    mounts = [mount(twin.url, "--index", sample_index, *TINY, at=name) for name in ("one", "two")]
+    mounts = [mount(twin.url, "--index", sample_index, *EVICTING, at=name) for name in ("one", "two")]
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda number: contents(mounts[number % 2].path / chest), range(4)):
             assert all(content == originals[name] for name, content in found.items())
 
 
 def test_thirty_two_readers_of_one_file_are_one_download(mount: MountMaker, big_twin: Twin, big: Path) -> None:
-    made = mount(big_twin.url, "--index", "qido", *TINY[:2])
+    made = mount(big_twin.url, "--index", "qido", *EVICTING[:2])
     (file,) = made.path.rglob("*.dcm")
     content = big.read_bytes()
     places = [random.Random(number).randrange(len(content) - MIB) for number in range(32)]
@@ -178,7 +176,7 @@ def test_the_header_of_a_large_instance_moves_little_more_than_that(
 def test_a_tool_that_reads_the_last_page_first_makes_it_stream_once(
     mount: MountMaker, big_twin: Twin, big: Path
 ) -> None:
-    made = mount(big_twin.url, "--index", "qido", *TINY[:2])
+    made = mount(big_twin.url, "--index", "qido", *EVICTING[:2])
     (file,) = made.path.rglob("*.dcm")
     with file.open("rb", buffering=0) as handle:
         size = os.fstat(handle.fileno()).st_size
@@ -334,7 +332,7 @@ def test_a_flipped_bit_is_fetched_again_and_counted(
 def test_with_every_tier_evicting_all_the_time_bytes_are_right(
     mount: MountMaker, twin: Twin, sample_index: Path, originals: dict[str, bytes]
 ) -> None:
-    made = mount(twin.url, "--index", sample_index, *TINY)
+    made = mount(twin.url, "--index", sample_index, *EVICTING)
     files = sorted(made.path.rglob("*.dcm"))
     assert len(files) == len(originals)
     chance = random.Random(1)

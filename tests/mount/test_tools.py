@@ -13,17 +13,20 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from idcfs.settings import MIB
 from scripts.harness import Mount, mounted, run, status
-from tests.mount.conftest import STRICT, MountMaker, without_bugs
+from tests.mount.conftest import EVICTING, STRICT, MountMaker, without_bugs
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
 
-@pytest.fixture(scope="module")
-def ct_mount(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """Orthanc, mounted once for all tools."""
+@pytest.fixture(scope="module", params=[(), EVICTING], ids=["keeping", "evicting"])
+def ct_mount(
+    request: pytest.FixtureRequest, orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mount]:
+    """Orthanc, mounted once for all tools: once with the usual caches, once with such as hold nothing for long."""
     place = tmp_path_factory.mktemp("tools").resolve()
-    options = ("--archive", orthanc.url, "--index", "qido", "--cache-dir", place / "cache")
+    options = ("--archive", orthanc.url, "--index", "qido", "--cache-dir", place / "cache", *request.param)
     with (
         without_bugs(place / "state"),
         mounted(place / "mnt", *options, state_dir=place / "state", env=STRICT) as mount,
@@ -116,9 +119,20 @@ def test_copying_with_python_keeps_its_promises(remote: Path, local: Path, tmp_p
         assert os.stat(tmp_path / name).st_mtime == os.stat(remote / name).st_mtime
 
 
+@pytest.mark.parametrize("ct_mount", [()], ids=["keeping"], indirect=True)
 def test_each_file_was_downloaded_once_whatever_the_tools_did(remote: Path, ct_mount: Mount) -> None:
     for name in os.listdir(remote):
         (remote / name).read_bytes()
     counters = status(ct_mount.path)["counters"]
     assert counters["downloads"] == 300
     assert counters["errors"] == 0
+
+
+@pytest.mark.parametrize("ct_mount", [EVICTING], ids=["evicting"], indirect=True)
+def test_nothing_of_it_fails_where_nothing_is_kept_for_long(remote: Path, local: Path, ct_mount: Mount) -> None:
+    for name in os.listdir(remote):
+        assert (remote / name).read_bytes() == (local / name).read_bytes()
+    counters = status(ct_mount.path)["counters"]
+    assert counters["downloads"] > 300
+    assert counters["errors"] == 0
+    assert counters["disk_cache_bytes"] <= 8 * MIB
