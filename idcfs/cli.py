@@ -41,8 +41,8 @@ from .settings import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_BYTES = 5 * MIB
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_EXIT_SECONDS = 10.0
-"""How long ``umount`` waits for the mount's process to end."""
+_EXIT_SECONDS = 60.0
+"""How long ``umount`` waits for the mount's process to end: it has up to 144 MiB to write first."""
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -125,11 +125,14 @@ def mount(
     mountpoint = mounts.absolute(mountpoint)
     timeout = options.timeout_seconds(timeout)
     chosen = options.fuse_options(fuse_options)
+    directory = mounts.expanded(cache_dir or options.default_cache_dir())
+    if mountpoint in (directory, *directory.parents):
+        raise UsageError(f"--cache-dir {directory} lies in the mountpoint: give another place")
     settings = MountSettings(
         mountpoint=mountpoint,
         archive=options.archive_settings(archive),
         index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
-        cache_dir=mounts.expanded(cache_dir or options.default_cache_dir()),
+        cache_dir=directory,
         transport=TransportSettings(timeout_seconds=timeout),
         content=ContentSettings(
             memory_cache_bytes=options.memory_cache_bytes(memory_cache),

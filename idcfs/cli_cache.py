@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -62,22 +63,26 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
 
-    Mounts that run go on with what they have in memory, which they do not write again, and fetch the rest anew: mount
-    again before 'idcfs warm', or that would not be kept. The catalogs of indexes stay: they hold nothing of an archive,
-    and are built in seconds.
+    Mounts that run first write what waits to be written. Then they go on with the lists and sizes that they have in
+    memory, which they do not write again: mount again before 'idcfs warm', or those would not be kept. The catalogs of
+    indexes stay: they hold nothing of an archive, and are built in seconds.
     """
     from .content import upkeep
     from .namespace import index, store
 
     directory = _cache_at(cache_dir)
+    users = running.mounts_using(directory)
+    for mountpoint in users:
+        with suppress(OSError):
+            running.sync(mountpoint)
     contents, kept = upkeep.clear(directory / BLOCKS_NAME), store.clear(directory / STORE_NAME)
     freed = contents.bytes + kept.bytes - store.info(directory / STORE_NAME).bytes + index.clear_searched(directory)
     click.echo(
         f"freed {max(0, freed):,} bytes (instances: {contents.instances:,}, "
         f"lists: {kept.lists:,}, sizes: {kept.sizes:,})"
     )
-    if users := len(running.mounts_using(directory)):
-        say(f"{users} mount{'s use' if users > 1 else ' uses'} it: mount again before 'idcfs warm'")
+    if users:
+        say(f"{len(users)} mount{'s use' if len(users) > 1 else ' uses'} it: mount again before 'idcfs warm'")
 
 
 @cache.command()

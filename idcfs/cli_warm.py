@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import click
 
@@ -37,17 +38,17 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     """Fetch every file under PATH… into the disk cache of the mount it lies in.
 
     PATH is any directory or file of a mounted idcfs. Instead of PATH, or where PATH is -, paths are taken from stdin,
-    one a line. What is cached already costs no request, so what was stopped can be run again. When it ends, all that it
-    fetched is on disk.
+    one a line. What is cached already costs no request, so what was stopped can be run again. When it ends by
+    itself, all that it fetched is written to disk.
     """
     found = warming.patiently(partial(warming.find, _given(paths)))
     if found.refused:
         for line in found.refused:
             say(line)
         sys.exit(2)
-    for mount in found.mounts:
-        _check_keeps(mount)
-    unkept = _total("disk_unkept", found.mounts)
+    unkept = _unkept(found.mounts)
+    if _room(found.mounts) == 0:
+        raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
     work = Warming(found.paths, jobs, found.still_mounted, found.sync)
     started = time.monotonic()
     with _told_by_signals(work.stop):
@@ -59,8 +60,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
         fail(f"gave up: {work.gave_up}; run it again to go on", 1)
-    room = _total("disk_cache_capacity", found.mounts)
-    if work.bytes > room or _total("disk_unkept", found.mounts) > unkept:
+    if work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:
         fail(f"the disk cache, with room for {room:,} bytes, does not hold all of it: see --cache-size and the log", 1)
     if work.failed:
         sys.exit(1)
@@ -83,15 +83,31 @@ def _lines() -> list[str]:
         return [os.fsdecode(line) for line in stdin.read().split(b"\n") if line]
 
 
-def _check_keeps(mount: Mount) -> None:
-    """:raises UsageError: if ``mount`` has no disk cache."""
-    if running.read_status(mount.path)["cache_size_bytes"] == 0:
-        raise UsageError(f"the idcfs at {mount.path} keeps nothing on disk: mount it without --cache-size 0")
+def _room(found: set[Mount]) -> int:
+    """Bytes that the disk caches of these mounts may take; mounts may share one."""
+    reports = [_report(mount) for mount in found]
+    return sum({report["cache_dir"]: report["counters"]["disk_cache_capacity"] for report in reports}.values())
 
 
-def _total(counter: str, found: set[Mount]) -> int:
-    """The sum of a counter of these mounts."""
-    return sum(int(running.read_status(mount.path)["counters"][counter]) for mount in found)
+def _unkept(found: set[Mount]) -> int:
+    """Blocks that these mounts have had and could not keep on disk."""
+    return sum(_report(mount)["counters"]["disk_unkept"] for mount in found)
+
+
+def _report(mount: Mount) -> dict[str, Any]:
+    """What a mount says of itself.
+
+    :raises UsageError: if that is not what this version says.
+    """
+    report = running.read_status(mount.path)
+    try:
+        numbers = [report["counters"][name] for name in ("disk_cache_capacity", "disk_unkept")]
+        known = all(isinstance(number, int) for number in numbers) and isinstance(report["cache_dir"], str)
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise UsageError(f"the idcfs at {mount.path} is of another version: mount it anew")
+    return report
 
 
 def _follow(work: Warming) -> None:

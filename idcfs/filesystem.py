@@ -15,7 +15,7 @@ import trio
 
 from .content.prefetch import Prefetcher
 from .content.reader import Reader
-from .errors import IsADirectory, NotADirectory, NotFound
+from .errors import IdcfsError, IsADirectory, NotADirectory, NotFound
 from .files import File, InstanceFile, SeriesContent, Snapshot
 from .flight import SingleFlight
 from .namespace.catalog import Catalog
@@ -165,9 +165,13 @@ class Filesystem:
         del self._directories[handle]
 
     async def sync(self) -> None:
-        """Return when what has been fetched and learnt by now is on disk, or cannot be."""
+        """Return when what has been fetched and learnt by now is on disk; contents may not have found room there.
+
+        :raises IdcfsError: if lists and sizes cannot be kept.
+        """
         await self._reader.sync()
-        await self._listings.sync()
+        if not await self._listings.sync():
+            raise IdcfsError("lists and sizes cannot be kept on disk")
 
     # --- files -------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import trio
 
 from . import fuse, heap, mounts
 from .content.blocks import MemoryTier
-from .content.disk import DiskTier
+from .content.disk import UNBOUNDED, DiskTier
 from .content.instance import Body, Instance
 from .content.prefetch import Prefetcher
 from .content.reader import Reader
@@ -67,9 +67,9 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
         archive = _Offline() if settings.offline else _Archive(settings, stats, clients)
         store = SeriesStore(settings.cache_dir / STORE_NAME)
-        stack.callback(store.close)
         memory, disk = _open_tiers(settings, stats)
         stack.callback(disk.close)
+        stack.callback(store.close)  # before the contents, which may take a while
         nursery = await stack.enter_async_context(trio.open_nursery())
         tiers = Tiers(memory, disk)
         reader = Reader(archive, tiers, settings.content, nursery, stats)
@@ -93,7 +93,9 @@ def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, Disk
     content = settings.content
     memory = MemoryTier(content.memory_cache_bytes)
     behind = content.memory_cache_bytes // 2
-    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, content.disk_cache_bytes, stats, behind)
+    # Offline nothing comes that would need room, and what would go could not be had again.
+    capacity = UNBOUNDED if settings.offline and content.disk_cache_bytes else content.disk_cache_bytes
+    disk = DiskTier(settings.cache_dir / BLOCKS_NAME, capacity, stats, behind)
     stats.gauge("cache_bytes", lambda: memory.size)
     stats.gauge("disk_cache_bytes", lambda: disk.size)
     stats.gauge("disk_cache_capacity", lambda: disk.capacity)

@@ -47,6 +47,18 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
         ) from None
 
 
+def sync(mountpoint: Path) -> None:
+    """Return when all that the idcfs at ``mountpoint`` has fetched is on disk, or has not found room there.
+
+    :raises OSError: if it does not answer, or cannot keep lists and sizes.
+    """
+    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def mounts_using(cache_dir: Path) -> list[Path]:
     """Mountpoints of every idcfs that keeps what it knows in ``cache_dir`` and soon says so."""
     found: list[Path] = []

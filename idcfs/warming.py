@@ -19,7 +19,8 @@ from queue import Empty, Full, LifoQueue, Queue
 from threading import Event, Lock, Thread
 from typing import Generic, TypeVar
 
-from . import mounts
+from . import mounts, running
+from .content.block_files import disk_bytes
 from .mounts import Mount
 from .settings import BLOCK_BYTES
 
@@ -62,16 +63,12 @@ class Found:
         return True
 
     def sync(self) -> None:
-        """Return when all that the mounts have fetched is on disk, or cannot be.
+        """Return when all that the mounts have fetched is on disk, or has not found room there.
 
-        :raises OSError: if one of them does not answer.
+        :raises OSError: if one of them does not answer, or cannot keep what it has learnt.
         """
         for mount in self.mounts:
-            descriptor = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            running.sync(mount.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,8 @@ class Warming:
         self.files = self.files_known = 0
         self.bytes = self.bytes_known = 0
         """Of files known so far; provisional until they are opened."""
+        self.disk_bytes = 0
+        """What the blocks of the files read take in a disk cache."""
         self.failed = 0
         self.walking = True
         """Whether more files may become known."""
@@ -193,7 +192,7 @@ class Warming:
             self._fail(path, error)
         else:
             if not self._stop.is_set():
-                self._add(files=1)
+                self._add(files=1, disk_bytes=disk_bytes(done))
                 self._in_a_row = 0
 
     def _add(self, **amounts: int) -> None:

@@ -66,8 +66,10 @@ class Answer:
 
     async def aclose(self) -> None:
         """Keep the connection if the body is at its end, else close it; waits for nothing."""
-        await drop(self._response, self._raw)
-        self._closed()
+        try:
+            await drop(self._response, self._raw)
+        finally:
+            self._closed()
 
 
 class _Inflater:

@@ -1,8 +1,8 @@
 """Connections to one archive: each is an httpx client of its own, which keeps it for the next request.
 
 One client for all would do with less code, but its pool looks from each of its connections at every other whenever a
-request begins or ends, and asks the socket of each idle one: with 16 connections that was a sixth of a mount's processor
-time (docs/measured.md). A client that has only one connection has nothing to look at.
+request begins or ends, and asks the socket of each idle one: with 16 connections that was a sixth of a mount's
+processor time (docs/measured.md). A client that has only one connection has nothing to look at.
 """
 
 from __future__ import annotations

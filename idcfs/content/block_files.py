@@ -17,7 +17,7 @@ from pathlib import Path
 import xxhash
 
 from ..errors import Damaged
-from ..settings import KIB
+from ..settings import BLOCK_BYTES, KIB
 from .blocks import Key
 
 _MAGIC = b"idcfs\0\0\1"  # the last byte is the format's version
@@ -48,7 +48,17 @@ class NewBlock:
     @property
     def disk_bytes(self) -> int:
         """What its file takes on disk."""
-        return -(-(HEADER_BYTES + len(self.data)) // _ALLOCATED_BYTES) * _ALLOCATED_BYTES
+        return _rounded(HEADER_BYTES + len(self.data))
+
+
+def disk_bytes(size: int) -> int:
+    """What all blocks of an instance of ``size`` bytes take on disk."""
+    whole, rest = divmod(size, BLOCK_BYTES)
+    return whole * _rounded(HEADER_BYTES + BLOCK_BYTES) + (_rounded(HEADER_BYTES + rest) if rest else 0)
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _ALLOCATED_BYTES) * _ALLOCATED_BYTES
 
 
 def encoded(key: Key) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from the queue. All state changes between two checkpoints, in the thread of the 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,20 +27,24 @@ from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
 from .disk_index import IndexDamaged
-from .disk_store import BlockStore, Miss, Outcome, Work
+from .disk_store import UNBOUNDED, BlockStore, Miss, Outcome, Work
+
+__all__ = ["UNBOUNDED", "DiskTier"]
 
 log = logging.getLogger(__name__)
 
 _KNOWN_INSTANCES = 4_000
 """Instances of which it is remembered what is kept: some 100 bytes a block."""
+_KNOWN_SERIES = 32
+"""Series of which that is known at once: up to some 200 KB each."""
 _SERIES_BLOCKS = 1_000
 """Up to so many, what is kept of a series is asked for at once, in 2 ms: to ask for each file takes 1 ms every time."""
-_SERIES_SECONDS = 10.0
-"""How long it is taken for true that nothing else is kept of a series than what this mount puts in."""
+_KEPT_SECONDS = 10.0
+"""How long it is taken for true that other mounts keep nothing more, and that what could not be kept cannot be kept."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
 _QUEUE_BYTES = 16 * MIB
-"""May wait to be written, and be in no other place, before ``room`` waits."""
+"""May wait to be written beyond what may be behind, before ``room`` waits."""
 _MOST_BEHIND_BYTES = 128 * MIB
 """May wait that are in memory anyway: half a second's work, at the end of the mount too."""
 _BATCH_BYTES = 4 * MIB
@@ -48,9 +53,12 @@ _USES_AT_ONCE = 256
 _QUIET_SECONDS = 0.25
 """Contents that come no closer to each other do not hold up the writing."""
 _LONGEST_SECONDS = 5.0
-"""Nothing waits longer to be written. A kill forgets no more than that."""
+"""Nothing waits longer for its turn."""
 _PATIENCE_SECONDS = 20.0
 """A disk that does not give, or take, some MiB in this time hangs; one that has to spin up does not take as long."""
+
+_THREADS = trio.CapacityLimiter(math.inf)
+"""Whoever needs one has waited already: what counts against the patience is the work, not who was there before."""
 
 T = TypeVar("T")
 
@@ -77,8 +85,10 @@ class DiskTier:
         self._is_wanted = capacity_bytes > 0
         self._stats = stats
         self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
-        self._series: TTLCache[str, frozenset[Key] | None] = TTLCache(_KNOWN_INSTANCES, _SERIES_SECONDS)
-        """By content: of which of its instances anything is kept; None where each has to be looked up."""
+        self._series: TTLCache[str, dict[Key, dict[int, bytes]] | None] = TTLCache(_KNOWN_SERIES, _KEPT_SECONDS)
+        """By content: digests of what is kept of its instances; None where each has to be looked up."""
+        self._absent: TTLCache[Key, None] = TTLCache(_KNOWN_INSTANCES, _KEPT_SECONDS)
+        """Instances of which nothing is kept: other mounts may change that."""
         self._behind_bytes = min(behind_bytes, _MOST_BEHIND_BYTES)
         self._generation = 0  # of the store, to which that belongs
         self._next = Work()
@@ -90,6 +100,9 @@ class DiskTier:
         self._hurry()  # there may be more than the capacity allows
         self._has_room = trio.Event()
         self._unexpected: set[type[Exception]] = set()
+        self._retry: float | None = None
+        """When what could not be kept may be tried again."""
+        self._memory: Callable[[Key, int], bytes | None] = lambda _key, _block: None
         self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
         self._looking_up = trio.Lock()
         self._look_ups = trio.CapacityLimiter(1)
@@ -110,37 +123,42 @@ class DiskTier:
 
     async def load(self, key: Key) -> None:
         """Learn which blocks of an instance are kept."""
-        if self._store is None or key in self._known:
+        if self._store is None or self._is_known(key):
             return
-        if key in self._next.drops or key in self._current.drops:  # what the index has is to be removed
-            self._known[key] = {}
-            return
-        if self._knows_nothing_of(key):  # said here too: to wait for a lock takes a turn of the event loop for each
-            self._known[key] = {}
-            return
-        async with self._looking_up:
-            await self._load(self._store, key)
+        if key in self._next.drops or key in self._current.drops:
+            self._known[key] = {}  # what the index has of it is to be removed
+        elif (found := self._series.get(key[0])) is not None:
+            self._know(key, found.get(key, {}))
+        else:
+            async with self._looking_up:
+                await self._look_up(key)
 
-    async def _load(self, store: BlockStore, key: Key) -> None:
+    async def _look_up(self, key: Key) -> None:
         content, _ = key
-        if key not in self._known and content not in self._series:
+        if (store := self._store) is not None and not self._is_known(key) and content not in self._series:
             found = await self._in_time(partial(store.look_up_series, content, _SERIES_BLOCKS), self._look_ups)
             self._forget_if_anew()
-            self._series[content] = None if found is None else frozenset(found)
-            for one in (found or {}).keys() - self._next.drops - self._current.drops:
-                self._known.setdefault(one, (found or {})[one])
-        if key not in self._known and not self._knows_nothing_of(key):
+            self._series[content] = found
+        if (store := self._store) is None or self._is_known(key):
+            return
+        digests: dict[int, bytes] | None
+        if (found := self._series.get(content)) is not None:
+            digests = found.get(key, {})
+        else:
             digests = await self._in_time(partial(store.look_up, key), self._look_ups)
             self._forget_if_anew()
-            if digests is None:
-                return
-            self._known.setdefault(key, digests)  # it may have been dropped meanwhile
-        self._known.setdefault(key, {})
+        if digests is not None and not self._is_known(key):  # it may have been dropped meanwhile
+            self._know(key, digests)
 
-    def _knows_nothing_of(self, key: Key) -> bool:
-        """Whether nothing was kept of an instance when its series was looked up."""
-        kept = self._series.get(key[0])
-        return kept is not None and key not in kept
+    def _is_known(self, key: Key) -> bool:
+        """Whether it is known what is kept of an instance."""
+        return key in self._known or key in self._absent
+
+    def _know(self, key: Key, digests: dict[int, bytes]) -> None:
+        if digests:
+            self._known[key] = dict(digests)
+        else:
+            self._absent[key] = None
 
     def has(self, key: Key, block: int) -> bool:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""
@@ -175,27 +193,53 @@ class DiskTier:
         elif kept != new.digest:
             raise Damaged(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
 
-    def use(self, key: Key, block: int) -> None:
-        """A block that is kept here too was found elsewhere: it is not the one to go."""
-        if self._known.get(key, {}).get(block) is not None:
-            self._note_use(name_of(key, block))
+    def use(self, key: Key, block: int, data: bytes) -> None:
+        """A block was found in memory: it is not the one to go from here, or, where it has gone, is kept again."""
+        if self._store is None or self._queued(key, block) is not None:
+            return
+        if self._is_known(key) and block not in self._known.get(key, {}):
+            self._keep_again(key, block, data)
+        else:
+            self._note_use(key, block)
+
+    def _keep_again(self, key: Key, block: int, data: bytes) -> None:
+        if self._retry is not None and trio.current_time() < self._retry:
+            self._stats.count("disk_unkept")
+        else:
+            self.put(key, block, data)
+
+    def restore_from(self, memory: Callable[[Key, int], bytes | None]) -> None:
+        """Keep again what has gone from here, by another's doing, and ``memory`` still has when it is used."""
+        self._memory = memory
 
     def evicted(self, key: Key, block: int) -> None:
         """A block is in memory no longer: should it wait to be written, it is time."""
         if (key, block) in self._next.blocks:
             self._hurry()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether not too much waits to be written."""
+        waiting = self._next.size + self._current.size
+        return self._store is None or waiting <= self._behind_bytes + _QUEUE_BYTES
+
     async def room(self) -> None:
         """Wait while much waits to be written."""
-        while self._store is not None and self._next.size + self._current.size > self._behind_bytes + _QUEUE_BYTES:
+        while not self.has_room:
             await self._has_room.wait()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be written that memory had better keep it."""
+        return self._next.size + self._current.size > _QUEUE_BYTES
 
     async def sync(self) -> None:
         """Return when what waits now is written, or cannot be."""
-        waiting = self._next.blocks.keys() | self._current.blocks.keys()
-        self._hurry()
-        while self._store is not None and waiting & (self._next.blocks.keys() | self._current.blocks.keys()):
-            await self._has_room.wait()
+        for _ in range(2):  # the first time it may turn out that blocks have gone which memory has
+            waiting = self._next.names | self._current.names
+            self._hurry()
+            while self._store is not None and waiting & (self._next.names | self._current.names):
+                await self._has_room.wait()
 
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key`` any more."""
@@ -203,6 +247,7 @@ class DiskTier:
             return
         self._next.drop(key)
         self._known[key] = {}
+        self._series.pop(key[0], None)
         self._hurry()
         self._tell_of_room()
 
@@ -214,7 +259,8 @@ class DiskTier:
             await self._has_work.wait()
             await self._until_quiet()
             self._has_work, self._is_urgent = trio.Event(), trio.Event()
-            await self._write_some(self._store)
+            if self._store is not None:  # it may have begun to hang
+                await self._write_some(self._store)
 
     async def _until_quiet(self) -> None:
         """Wait until no more contents come, unless what waits should not."""
@@ -242,34 +288,36 @@ class DiskTier:
         store.close()
 
     async def _write_some(self, store: BlockStore) -> None:
-        """Do what is to be done next. Never raises, but for being cancelled: what cannot be done is not kept."""
+        """Do what is to be done next; what cannot be done is not kept."""
         work = self._current = self._next.take(_BATCH_BYTES)
-        kept = 0
+        with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
+            outcome = await self._in_time(partial(store.apply, work), self._writes) or Outcome()
         try:
-            with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
-                outcome = await self._in_time(partial(store.apply, work), self._writes)
-            if outcome is not None:
-                self._learn(outcome)
-                kept = len(outcome.kept)
-        except Exception as error:  # no thread can be started, say
+            self._learn(outcome)
+        except Exception as error:
+            self._tell_unexpected(error)
             self._next.drops |= work.drops
-            if type(error) not in self._unexpected:
-                log.exception("%s: unexpected; not all is kept on disk", self._directory)
-            self._unexpected.add(type(error))
-        finally:
-            self._stats.count("disk_unkept", len(work.blocks) - kept)
-            self._finish()
+        unkept = len(work.blocks) - len(outcome.kept)
+        self._stats.count("disk_unkept", unkept)
+        self._retry = trio.current_time() + _KEPT_SECONDS if unkept else self._retry
+        self._finish()
 
     def _learn(self, outcome: Outcome) -> None:
         """What has become of the current work."""
         self._forget_if_anew()
         for row in outcome.gone:
             self._forget(row.key, row.number)
+        for key, number in outcome.absent:
+            self._forget(key, number)
+            data = self._memory(key, number)
+            if data is not None and self._digest(key, number) is None and key not in self._next.drops:
+                self._keep_again(key, number, data)
         for block in outcome.kept:
-            if block.key not in self._known:
+            if not self._is_known(block.key):
                 self._series.pop(block.key[0], None)
             elif block.key not in self._next.drops:
-                self._known[block.key][block.number] = block.digest
+                self._known.setdefault(block.key, {})[block.number] = block.digest
+                self._absent.pop(block.key, None)
         if not outcome.has_dropped:
             self._next.drops |= self._current.drops
         if outcome.has_more:
@@ -293,14 +341,32 @@ class DiskTier:
         if self._next.size >= max(self._behind_bytes, _BATCH_BYTES) or len(self._next.used) >= _USES_AT_ONCE:
             self._hurry()
 
-    def _note_use(self, name: bytes) -> None:
-        self._next.use(name)
+    def _note_use(self, key: Key, block: int) -> None:
+        self._next.use(name_of(key, block), key, block)
         self._gather()
 
     async def _in_time(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T | None:
-        """What ``work``, in a thread, gives. Where the disk hangs, None: it is not asked any more."""
-        with trio.move_on_after(_PATIENCE_SECONDS):
-            return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+        """What ``work``, in a thread, gives; None where it fails. If it does not end, the disk is not asked any more.
+
+        Never raises, but for being cancelled.
+        """
+        try:
+            async with limiter:
+                with trio.move_on_after(_PATIENCE_SECONDS):
+                    return await trio.to_thread.run_sync(work, limiter=_THREADS, abandon_on_cancel=True)
+        except Exception as error:  # no thread can be started, say
+            self._tell_unexpected(error)
+        else:
+            self._give_up()
+        return None
+
+    def _tell_unexpected(self, error: Exception) -> None:
+        if type(error) not in self._unexpected:
+            log.error("%s: unexpected; not all is kept on disk", self._directory, exc_info=error)
+        self._unexpected.add(type(error))
+
+    def _give_up(self) -> None:
+        """The disk hangs."""
         if self._store is not None:
             log.warning("%s does not answer: contents are kept in memory only", self._directory)
         self._store = None
@@ -308,8 +374,8 @@ class DiskTier:
         self._next = Work()
         self._known.clear()
         self._series.clear()
+        self._absent.clear()
         self._tell_of_room()
-        return None
 
     def _tell_of_room(self) -> None:
         self._has_room.set()
@@ -340,6 +406,7 @@ class DiskTier:
             self._generation = store.generation
             self._known.clear()
             self._series.clear()
+            self._absent.clear()
 
     async def _read(self, key: Key, block: int, digest: bytes) -> bytes | None:
         """Read a block, once for all who want it now. If the one who does is cancelled before, another does."""
@@ -364,11 +431,12 @@ class DiskTier:
         """Note what a read has shown."""
         if isinstance(found, bytes):
             self._stats.count("disk_hits")
-            self._note_use(name)
+            self._note_use(key, block)
             return found
         self._stats.count("disk_damaged", found is Miss.DAMAGED)
         if found is Miss.REPLACED:
             self._known.pop(key, None)
+            self._series.pop(key[0], None)
         else:
             self._forget(key, block)
         if found in (Miss.ABSENT, Miss.DAMAGED):

@@ -200,10 +200,10 @@ class DiskIndex:
         """Keep no row for the block ``name``."""
         self._execute("DELETE FROM block WHERE name = ?", (name,))
 
-    def touch(self, names: Iterable[bytes]) -> None:
-        """These blocks, if they are kept, have been used just now, the last of them last."""
-        for name in names:
-            self._execute("UPDATE block SET used = ? WHERE name = ?", (self._now(), name))
+    def touch(self, names: Iterable[bytes]) -> list[bytes]:
+        """These blocks have been used just now, the last of them last; returns those that are not kept."""
+        touch = "UPDATE block SET used = ? WHERE name = ? RETURNING 1"
+        return [name for name in names if not self._execute(touch, (self._now(), name))]
 
     def set_boot(self, boot: str) -> None:
         """It has been used during this run of the machine."""

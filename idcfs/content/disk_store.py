@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ from .disk_index import DiskIndex, IndexDamaged, Row
 
 log = logging.getLogger(__name__)
 
+UNBOUNDED = sys.maxsize
+"""A capacity with which nothing is ever evicted."""
 _FREE_SHARE = 0.05
 """Of the disk; left to others."""
 _EVICTED_SHARE = 0.02
@@ -67,8 +70,8 @@ class Work:
     drops: set[Key] = field(default_factory=set)
     lost: set[bytes] = field(default_factory=set)
     """Names of blocks whose files were not there."""
-    used: dict[bytes, None] = field(default_factory=dict)
-    """Names of blocks, last used last."""
+    used: dict[bytes, tuple[Key, int]] = field(default_factory=dict)
+    """Blocks by name, last used last."""
     blocks: dict[tuple[Key, int], NewBlock] = field(default_factory=dict)
     size: int = 0
     """Bytes of data in ``blocks``."""
@@ -78,15 +81,20 @@ class Work:
         """Whether there is nothing to do."""
         return not (self.drops or self.lost or self.used or self.blocks)
 
+    @property
+    def names(self) -> set[bytes]:
+        """Names of the blocks that it writes or has used."""
+        return {block.name for block in self.blocks.values()} | self.used.keys()
+
     def add(self, block: NewBlock) -> None:
         """Keep ``block``; there is none of its number."""
         self.blocks[block.key, block.number] = block
         self.size += len(block.data)
 
-    def use(self, name: bytes) -> None:
+    def use(self, name: bytes, key: Key, number: int) -> None:
         """The block ``name`` has been used just now."""
         self.used.pop(name, None)
-        self.used[name] = None
+        self.used[name] = key, number
 
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key``."""
@@ -113,6 +121,8 @@ class Outcome:
     kept: list[NewBlock] = field(default_factory=list)
     gone: list[Row] = field(default_factory=list)
     """Blocks that were evicted, or belonged to an instance that has been replaced."""
+    absent: list[tuple[Key, int]] = field(default_factory=list)
+    """Blocks that have been used and are not kept (any more)."""
     has_more: bool = False
     """More is to be evicted."""
 
@@ -265,7 +275,7 @@ class BlockStore:
         if not self.index.is_current:
             claim(self._directory)  # somebody may have removed it
         self._tidy_after_power_cut()
-        self._note(work)
+        outcome.absent = self._note(work)
         outcome.has_dropped = True
         outcome.kept, missing, outcome.gone = self._compared(list(work.blocks.values()))
         blocks = self._fitting(missing)
@@ -283,14 +293,14 @@ class BlockStore:
                 self.index.set_boot(boot_id())
             self._is_tidy = True
 
-    def _note(self, work: Work) -> None:
-        """Do what makes no block."""
+    def _note(self, work: Work) -> list[tuple[Key, int]]:
+        """Do what makes no block; returns the used ones that are not kept."""
         if work.lost:
             self.remove_lost(work.lost)
         with self.index.change():
             for key in work.drops:
                 self._remove(self.index.blocks(key))
-            self.index.touch(work.used)
+            return [work.used[name] for name in self.index.touch(work.used)]
 
     def _compared(self, blocks: list[NewBlock]) -> _Compared:
         """Which of ``blocks`` are kept already.
@@ -357,6 +367,8 @@ class BlockStore:
 
     def _effective_capacity(self) -> int:
         """Bytes that may be kept: never so many that the disk is full for others."""
+        if self._capacity == UNBOUNDED:
+            return UNBOUNDED
         disk = os.statvfs(self._directory)
         spare = int(disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize * _FREE_SHARE)
         return max(0, min(self._capacity, self.index.total() + spare))

@@ -63,14 +63,14 @@ class Download:
         size: int | None,
         settings: ContentSettings,
         store: Callable[[int, bytes], None],
-        room: Callable[[], Awaitable[None]],
+        room: Callable[[], Awaitable[None] | None],
         start: int = 0,
         stop: int | None = None,
     ) -> None:
         """
         :param size: the exact size in bytes, if known.
         :param store: called with each whole block, in order.
-        :param room: waits until more can be stored.
+        :param room: None where more can be stored, else what waits until it can.
         :param start: where bytes are wanted from, and ``stop``, up to where: see ``Arrival``.
         """
         self.urgent = False
@@ -281,7 +281,7 @@ class Download:
             slot.advance(len(chunk))
             for _ in self._arrival.take(chunk):
                 self._hand_out()
-                await self._room()
+                await self._make_room()
                 await self._stand_still(slot)
         self._arrival.end()
         self._hand_out()
@@ -294,6 +294,13 @@ class Download:
             _, _, waiter = heapq.heappop(self._waiters)
             waiter.data = self._arrival.get(waiter.wanted)
             waiter.woken.set()
+
+    async def _make_room(self) -> None:
+        """Wait for who stores, as long as it takes: a slow disk is no reason to fail."""
+        if (room := self._room()) is not None:
+            self._progress.pause()
+            await room
+            self._progress.restart()
 
     async def _stand_still(self, slot: Slot) -> None:
         """Wait while far enough ahead of what is wanted; after a moment, others may have the slot."""

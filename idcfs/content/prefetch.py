@@ -27,7 +27,7 @@ from .reader import Reader
 NEAR = 32
 """Siblings opened further apart than this do not follow each other. Parallel readers of one series are nearer."""
 IDLE_SECONDS = 5.0
-"""A series of which no file is open and none has been opened for so long is not being read any more."""
+"""A series of which no file has been open for so long is not being read any more."""
 MAX_FOLLOWED = 250_000
 """Siblings of all series that are followed: each trail keeps its series' listing in memory."""
 _REMEMBERED = 4
@@ -42,7 +42,7 @@ class _Trail:
     def __init__(self, siblings: Siblings) -> None:
         self.siblings = siblings
         self.open_files = 0
-        self.last_opened = trio.current_time()
+        self.last_used = trio.current_time()
         self.recent: deque[int] = deque(maxlen=_REMEMBERED)
         self.reads_all = False
         """Whether the sibling closed last had been read for the most part."""
@@ -69,7 +69,7 @@ class _Trail:
         if is_far or self.is_idle:
             self.tried = set(self.fetching)
         self.recent.append(ordinal)
-        self.last_opened = trio.current_time()
+        self.last_used = trio.current_time()
 
     def size(self, ordinal: int) -> int:
         """Size of a sibling in bytes, as known when it was first asked for: it is asked for each time one is opened."""
@@ -81,7 +81,7 @@ class _Trail:
     @property
     def is_idle(self) -> bool:
         """Whether the series is not being read any more."""
-        return not self.open_files and trio.current_time() - self.last_opened > IDLE_SECONDS
+        return not self.open_files and trio.current_time() - self.last_used > IDLE_SECONDS
 
     @property
     def direction(self) -> int:
@@ -149,6 +149,7 @@ class Prefetcher:
         if trail is None:
             return
         trail.open_files = max(0, trail.open_files - 1)
+        trail.last_used = trio.current_time()
         trail.given_up = trail.given_up and not read_bytes  # the archive answers again
         trail.reads_all = 2 * read_bytes >= siblings.size(ordinal)
         self._fetch_ahead(trail)
@@ -165,7 +166,7 @@ class Prefetcher:
     def _fetch_ahead(self, trail: _Trail) -> None:
         """Start what may be fetched now, the next one first."""
         self._hungry.pop(trail, None)
-        if trail.direction == 0 or trail.given_up:
+        if trail.direction == 0 or trail.given_up or trail.is_idle:
             return
         for ordinal in self._window(trail):
             if self._fetches == self._number:
@@ -212,7 +213,9 @@ class Prefetcher:
             if scope.cancelled_caught:
                 trail.tried.discard(ordinal)
         for hungry in list(self._hungry):
-            self._fetch_ahead(hungry)
+            if self._fetches == self._number:
+                return
+            self._fetch_ahead(hungry)  # which puts it behind the others
 
     async def _fetch_one(self, trail: _Trail, ordinal: int) -> None:
         siblings = trail.siblings
@@ -220,7 +223,7 @@ class Prefetcher:
         if self._reader.is_fetching(instance):
             return
         if size and await self._reader.has_all(instance, size):
-            await self._reader.read_ahead(instance)
+            await self._reader.read_first(instance)
             return
         await self._reader.fetch_ahead(instance, size, partial(siblings.learn, ordinal))
         self._stats.count("prefetched")

@@ -117,7 +117,7 @@ class Reader:
         await self._tiers.load(instance.key)
         return self._first_missing(instance.key, size, 0) is None
 
-    async def read_ahead(self, instance: Instance) -> None:
+    async def read_first(self, instance: Instance) -> None:
         """Have the beginning of an instance in memory that ``has_all`` has found on disk."""
         await self._tiers.read_first(instance.key)
 

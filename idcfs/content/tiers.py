@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from ..errors import Damaged
 from ..settings import BLOCK_BYTES, MIB
 from .blocks import Key, MemoryTier
@@ -21,6 +23,7 @@ class Tiers:
         self._memory = memory
         self._disk = disk
         memory.tell_of_evictions(disk.evicted)
+        disk.restore_from(memory.get)
 
     @property
     def capacity(self) -> int:
@@ -31,7 +34,7 @@ class Tiers:
         """Block ``block`` of the instance ``key``, if that costs no waiting."""
         data = self._memory.get(key, block)
         if data is not None:
-            self._disk.use(key, block)
+            self._disk.use(key, block, data)
         return data
 
     async def load(self, key: Key) -> None:
@@ -45,13 +48,13 @@ class Tiers:
     async def get(self, key: Key, block: int) -> bytes | None:
         """A block from disk, which is in memory then too; None if it is not kept, or damaged."""
         data = await self._disk.get(key, block) if self._disk.has(key, block) else None
-        if data is not None:
+        if data is not None and not self._disk.is_behind:  # else it would push out what waits to be written
             self._memory.put(key, block, data)
         return data
 
     async def read_ahead(self, key: Key, block: int) -> None:
         """Have a block in memory that is on disk."""
-        if self._memory.get(key, block) is None:
+        if self._memory.get(key, block) is None and not self._disk.is_behind:
             await self.get(key, block)
 
     async def read_first(self, key: Key) -> None:
@@ -85,9 +88,9 @@ class Tiers:
             raise
         self._memory.put(instance.key, block, data)
 
-    async def room(self) -> None:
-        """Wait while the disk is behind with writing."""
-        await self._disk.room()
+    def room(self) -> Awaitable[None] | None:
+        """None; or, if the disk is behind with writing, what waits until it is no longer."""
+        return None if self._disk.has_room else self._disk.room()
 
     async def sync(self) -> None:
         """Return when what has been put by now is on disk, or cannot be."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from ..errors import UsageError
 from .disk_directory import check_ours, index_path, remove_leftovers
 from .disk_index import CacheInfo, DiskIndex, IndexDamaged, Row
-from .disk_store import BlockStore, Miss
+from .disk_store import UNBOUNDED, BlockStore, Miss
 
 __all__ = ["CacheInfo", "Verified", "clear", "info", "verify"]
 
@@ -121,7 +120,7 @@ def _verify_block(store: BlockStore, row: Row) -> bytes | Miss:
 
 
 def _store(directory: Path) -> BlockStore:
-    return BlockStore(directory, sys.maxsize)  # nothing is evicted for looking
+    return BlockStore(directory, UNBOUNDED)  # nothing is evicted for looking
 
 
 def _is_cache(directory: Path) -> bool:

@@ -190,9 +190,9 @@ class Listings:
         listing.forget(ordinal)
         self._store.forget_size(listing.content, listing.instance_uid(ordinal))
 
-    async def sync(self) -> None:
-        """Return when what has been learnt by now is on disk, or cannot be."""
-        await self._store.sync()
+    async def sync(self) -> bool:
+        """Return when what has been learnt by now is on disk; whether it can be."""
+        return await self._store.sync()
 
     async def _fetch(self, row: int, series: Series) -> Listing:
         where = f"series {series.series_uid} of study {series.study_uid}"

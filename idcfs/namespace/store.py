@@ -130,9 +130,11 @@ class SeriesStore:
             self._wake = trio.Event()
             await self.sync()
 
-    async def sync(self) -> None:
-        """Write what is to be remembered by now, if that is possible."""
+    async def sync(self) -> bool:
+        """Write what is to be remembered by now; whether that is possible."""
         sizes, lists = dict(self._sizes), dict(self._lists)
+        if not (sizes or lists):
+            return True
         try:
             done = await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time)
         except Exception:
@@ -142,6 +144,7 @@ class SeriesStore:
         if done:
             self._sizes = {key: size for key, size in self._sizes.items() if sizes.get(key, -1) != size}
             self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
+        return done
 
     def close(self) -> None:
         """Write the rest and let go of the file."""

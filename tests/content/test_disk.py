@@ -24,7 +24,7 @@ import trio
 import trio.testing
 
 from idcfs.content import block_files, disk, disk_directory, disk_index, disk_store, upkeep
-from idcfs.content.block_files import HEADER_BYTES, name_of
+from idcfs.content.block_files import HEADER_BYTES, NewBlock, name_of
 from idcfs.content.blocks import Key, MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.disk_directory import block_path
@@ -1570,3 +1570,98 @@ async def test_of_a_series_of_which_nothing_is_kept_nothing_more_is_asked(
         await settled(tier)
         assert all(tier.has(("new series", str(number)), 0) for number in range(20))
         assert asked == ["new series"]
+
+
+# --- what goes by another's doing, and what fails ---------------------------------------------------------------------
+
+
+async def test_what_has_gone_from_disk_is_kept_again_when_it_is_used(directory: Path) -> None:
+    async with behind(directory, 0) as tier:
+        tiers = Tiers(MemoryTier(64 * MIB), tier)
+        for number in range(4):
+            tiers.put(INSTANCE, number, block(number))
+        await tier.sync()
+        upkeep.clear(directory)
+        assert not files(directory)
+        for number in range(4):
+            assert tiers.in_memory(INSTANCE.key, number) == block(number)
+        await tier.sync()
+        assert len(files(directory)) == 4
+
+
+async def test_what_could_not_be_kept_is_kept_when_that_can_be_done(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = Stats()
+    tier = DiskTier(directory, PLENTY, stats)
+    tiers = Tiers(MemoryTier(64 * MIB), tier)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.run)
+        await tiers.load(INSTANCE.key)
+        with monkeypatch.context() as patch:
+            patch.setattr(block_files, "write", lambda *_: raise_(OSError(errno.ENOSPC, "full")))
+            tiers.put(INSTANCE, 0, DATA)
+            await tier.sync()
+        assert stats["disk_unkept"] == 1
+        assert tiers.in_memory(INSTANCE.key, 0) == DATA  # not tried at once, but counted: warm must know
+        await tier.sync()
+        assert (stats["disk_unkept"], files(directory)) == (2, [])
+        tier._retry = trio.current_time()
+        assert tiers.in_memory(INSTANCE.key, 0) == DATA
+        await tier.sync()
+        assert (stats["disk_unkept"], len(files(directory))) == (2, 1)
+        nursery.cancel_scope.cancel()
+    tier.close()
+
+
+async def test_what_another_mount_adds_to_a_series_is_seen(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_KEPT_SECONDS", 0.2)
+    filled(directory, 1)
+    filled(directory, 1, OTHER)
+    async with running(directory) as one, running(directory) as other:
+        assert await kept(one, KEY, 2) == [0]  # and so OTHER's series has been looked up
+        assert await one.get(("content", "third"), 0) is None
+        for key in (OTHER, ("content", "third")):
+            await other.load(key)
+            other.put(key, 1, block(1))
+        await other.sync()
+        await trio.sleep(0.3)
+        for key in (OTHER, ("content", "third")):
+            assert await one.get(key, 1) == block(1)
+
+
+async def test_a_read_that_fails_unexpectedly_is_a_miss(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(directory)
+    async with running(directory) as tier:
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockStore, "read", lambda *_: raise_(RuntimeError("can't start new thread")))
+            assert await kept(tier, KEY, 8) == []
+        assert await kept(tier, KEY, 8) == list(range(8))
+    assert [record.exc_info is not None for record in caplog.records if "unexpected" in record.getMessage()] == [True]
+
+
+async def test_a_disk_that_is_only_busy_does_not_hang(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(directory, 40)
+    read = BlockStore.read
+    monkeypatch.setattr(disk, "_PATIENCE_SECONDS", 1.0)
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return read(*arguments)
+
+    async with running(directory) as tier:
+        await tier.load(KEY)
+        monkeypatch.setattr(BlockStore, "read", slow)
+        async with trio.open_nursery() as nursery:
+            for number in range(40):  # eight at once: the last ones wait for more than the patience
+                nursery.start_soon(tier.get, KEY, number)
+        assert tier.capacity > 0
+        assert tier._stats["disk_hits"] == 40
+
+
+@pytest.mark.parametrize("size", [0, 1, 4_039, 4_040, 4_041, MIB - 1, MIB, MIB + 1, 3 * MIB + 5_000])
+def test_what_an_instance_takes_on_disk_is_what_its_blocks_take(size: int) -> None:
+    blocks = [NewBlock.of(KEY, 0, bytes(min(MIB, size - at))) for at in range(0, size, MIB)]
+    assert block_files.disk_bytes(size) == sum(block.disk_bytes for block in blocks)

@@ -13,13 +13,14 @@ import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from idcfs.content import block_files, disk_directory, upkeep
+from idcfs.content import block_files, disk, disk_directory, upkeep
 from idcfs.content.blocks import Key
 from idcfs.content.disk import DiskTier
 from idcfs.errors import Damaged
@@ -59,7 +60,7 @@ class Mounts(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="idcfs-disk-"))
-        self.tiers = [DiskTier(self.directory, self.capacity, Stats()) for _ in range(2)]
+        self.tiers = [self.mounted() for _ in range(2)]
         self.generation: dict[Key, int] = dict.fromkeys(KEYS, 0)
         self.floor: list[dict[Key, int]] = [dict.fromkeys(KEYS, 0) for _ in range(2)]  # the oldest they may show
         self.queued: list[set[Place]] = [set(), set()]  # must be there for the one
@@ -69,6 +70,11 @@ class Mounts(RuleBasedStateMachine):
         self.dropped: list[set[Key]] = [set(), set()]
         self.damaged: set[Place] = set()
         self.stale: set[Key] = set()  # there may be blocks that contradict the new ones
+
+    def mounted(self) -> DiskTier:
+        """A tier that looks again each time for what it has not found: the model knows no clock."""
+        with patch.object(disk, "_KEPT_SECONDS", 0):
+            return DiskTier(self.directory, self.capacity, Stats())
 
     def teardown(self) -> None:
         for tier in self.tiers:
@@ -163,7 +169,7 @@ class Mounts(RuleBasedStateMachine):
         self.damaged = {place for place in self.damaged if self.path(place).exists()}
         self.tiers[mount].close()
         self._has_written(mount)
-        self.tiers[mount] = DiskTier(self.directory, self.capacity, Stats())
+        self.tiers[mount] = self.mounted()
         self.looked[mount] = set()
         self.own[mount] = set()
 

@@ -31,13 +31,15 @@ class Series:
     number: int
     provisional: int = 64 * KIB
     series: str = "a series"
+    first: int = 0
+    """Ordinal in the source of its first instance."""
     sizes: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.number
 
     def instance(self, ordinal: int) -> Instance:
-        return replace(instance(uid(ordinal)))
+        return instance(uid(self.first + ordinal))
 
     def size(self, ordinal: int) -> int:
         return self.sizes.get(ordinal, self.provisional)
@@ -200,7 +202,7 @@ async def test_large_files_are_fetched_for_who_reads_them(autojump_clock: object
 
 
 async def test_whoever_stops_reading_stops_the_fetching(autojump_clock: object) -> None:
-    async with following(settings={"prefetch": 2}, open_seconds=4.0) as tool:
+    async with following(settings={"prefetch": 2}, open_seconds=8.0) as tool:
         await tool.read(0)
         await tool.read(1)
         await trio.sleep(IDLE_SECONDS + 2)
@@ -209,6 +211,38 @@ async def test_whoever_stops_reading_stops_the_fetching(autojump_clock: object) 
         await trio.sleep(60)
         assert tool.setup.stats["prefetched"] == 2
         assert tool.setup.stats["downloads"] == 6
+
+
+async def test_two_series_share_what_may_run_at_once(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 4}, open_seconds=1.0) as tool:
+        other = replace(tool, series=Series(100, series="another", first=50))
+        async with trio.open_nursery() as nursery:
+            for one in (tool, other):
+
+                async def read(one: Tool = one) -> None:
+                    for ordinal in range(8):
+                        await one.read(ordinal)
+
+                nursery.start_soon(read)
+        fetched = await tool.settle()
+        assert len([ordinal for ordinal in fetched if 8 <= ordinal < 50]) >= 2
+        assert len([ordinal for ordinal in fetched if ordinal >= 58]) >= 2
+
+
+async def test_a_series_closed_while_others_were_fetched_is_not_fetched_later(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 2}, open_seconds=8.0) as tool:
+        other = replace(tool, series=Series(100, series="another", first=50))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tool.read, 0)
+            nursery.start_soon(other.read, 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tool.read, 1)
+            nursery.start_soon(other.read, 1)
+        await trio.sleep(60)
+        first, second = tool.prefetcher._trails.values()
+        assert not first.fetching
+        assert not second.fetching
+        assert tool.setup.stats["downloads"] <= 4 + 2 * 2
 
 
 async def test_a_file_that_stays_open_keeps_it_going(autojump_clock: object) -> None:

@@ -338,6 +338,6 @@ async def test_the_beginning_is_read_ahead_where_memory_has_room(
         await setup.whole(ONE)
     async with reading(sound(b""), memory_mib * MIB, directory=tmp_path) as setup:
         assert await setup.reader.has_all(ONE, 3 * MIB)
-        await setup.reader.read_ahead(ONE)
+        await setup.reader.read_first(ONE)
         assert [setup.memory.get(ONE.key, number) is not None for number in range(3)] == [is_read, False, False]
         assert setup.stats["disk_hits"] == is_read

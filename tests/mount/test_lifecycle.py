@@ -272,6 +272,14 @@ def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str, tmp_path
     assert not is_mounted(place)
 
 
+def test_the_cache_does_not_lie_in_the_mountpoint(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "below" / "it"):
+        words = [*IDCFS, "mount", str(tmp_path), "--cache-dir", str(directory)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 2
+        assert_one_line(done.stderr, f"--cache-dir {directory} lies in the mountpoint")
+
+
 @pytest.mark.parametrize("command", ["mount", "umount", "status"])
 def test_the_empty_path_is_no_mountpoint(command: str, tmp_path: Path) -> None:
     words = [*IDCFS, command, ""]

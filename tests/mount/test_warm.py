@@ -6,6 +6,7 @@ import errno
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from idcfs import cli, mounts, running
+from idcfs import cli, cli_warm, mounts, running
+from idcfs.errors import UsageError
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
@@ -231,7 +233,7 @@ def test_without_a_disk_cache_nothing_is_fetched(mount: MountMaker, twin: Twin, 
     made = mount(twin.url, "--index", sample_index, "--cache-size", "0")
     done = warm(made.path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"idcfs: the idcfs at {made.path} keeps nothing on disk: mount it without --cache-size 0\n"
+    assert done.stderr.startswith("idcfs: nothing is kept on disk: mount without --cache-size 0")
     assert counters(made)["requests"] == 0
 
 
@@ -317,6 +319,53 @@ def test_clearing_tells_of_mounts_that_would_not_keep_what_is_warmed(
         run([*IDCFS, "umount", one.path])
     mount(NOWHERE, "--index", sample_index, at="elsewhere", cache=tmp_path / "another")
     assert clear(cache) == ""
+
+
+@pytest.mark.parametrize("what", ["rm", "another mount"])
+def test_what_is_gone_from_the_disk_is_kept_again_by_a_mount_that_has_it_in_memory(
+    what: str, mount: MountMaker, made: Mount, twin: Twin, sample: Path, sample_index: Path, tmp_path: Path
+) -> None:
+    series = a_series(made)
+    assert warm(series).returncode == 0
+    if what == "rm":
+        shutil.rmtree(tmp_path / "cache" / "blocks")
+    else:
+        small = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB", at="small")
+        assert warm(small.path / "rider_twin").returncode == 1
+        run([*IDCFS, "umount", small.path])
+    assert warm(series).returncode == 0
+    run([*IDCFS, "umount", made.path])
+    offline = mount(twin.url, "--index", sample_index, "--offline")
+    expected = stored(sample)
+    found = read_all(offline.path / series.relative_to(made.path))
+    assert len(found) == 60
+    assert all(content == expected[name] for name, content in found.items())
+
+
+def test_clearing_takes_what_waits_to_be_written_too(made: Mount, tmp_path: Path) -> None:
+    for file in sorted(a_series(made).iterdir())[:20]:
+        file.read_bytes()
+    said = run([*IDCFS, "cache", "clear", "--cache-dir", tmp_path / "cache"])
+    assert re.search(r"\(instances: \d\d, lists: \d+, sizes: \d\d\)", said)
+
+
+def test_offline_nothing_has_to_go_for_a_smaller_cache(
+    made: Mount, mount: MountMaker, twin: Twin, sample_index: Path
+) -> None:
+    series = a_series(made)
+    assert warm(series).returncode == 0
+    run([*IDCFS, "umount", made.path])
+    offline = mount(twin.url, "--index", sample_index, "--offline", "--cache-size", "4MiB")
+    for _ in range(2):
+        assert len(read_all(offline.path / series.relative_to(made.path))) == 60
+        assert warm(offline.path / series.relative_to(made.path)).returncode == 0
+
+
+@pytest.mark.parametrize("report", [{}, {"counters": {}}, {"counters": {"disk_unkept": 0}, "cache_dir": "/x"}])
+def test_a_mount_of_another_version_is_told(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "read_status", lambda _: report)
+    with pytest.raises(UsageError, match="the idcfs at /mnt is of another version: mount it anew"):
+        cli_warm._report(mounts.Mount(Path("/mnt"), "0:1", mounts.FILESYSTEM_TYPE))
 
 
 def test_a_mount_that_does_not_answer_holds_nobody_up(
