@@ -122,6 +122,8 @@ def mount(
 
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened.
     """
+    if not index:
+        raise UsageError(f"--index is empty: give {PACKAGED}, {QIDO} or the path of a parquet file")
     mountpoint = mounts.absolute(mountpoint)
     timeout = options.timeout_seconds(timeout)
     chosen = options.fuse_options(fuse_options)

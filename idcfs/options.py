@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,7 +71,7 @@ def size_in_bytes(option: str, text: str) -> int:
     match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
         raise UsageError(f"{option} {text!r} is not a size: write it like 256MiB or 2GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return math.ceil(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def memory_cache_bytes(text: str) -> int:

@@ -27,6 +27,7 @@ from idcfs.settings import GIB, MIB, PROXY_URL, ContentSettings, MountSettings
         ("2GiB", 2**31),
         ("1T", 2**40),
         ("7B", 7),
+        ("0.4", 1),
     ],
 )
 def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:

@@ -252,6 +252,8 @@ def test_the_foreground_ends_with_the_mount(tmp_path: Path, sample_index: Path) 
         (("--archive", "ftp://host/x"), "--archive"),
         (("--archive", "google"), "login"),
         (("--index", "/nonexistent.parquet"), "No such file"),
+        (("--index", ""), "--index is empty"),
+        (("--cache-size", "0.4"), "--cache-size 0.4: give at least 2MiB"),
         (("--index", __file__), "cannot be read as a parquet index"),
         (("--memory-cache", "much"), "--memory-cache 'much' is not a size"),
         (("--cache-dir", ""), "'--cache-dir': it is empty"),
