@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
-from cachetools import LRUCache, TTLCache
 
 from ..errors import Damaged, UsageError
 from ..settings import MIB
@@ -27,20 +26,18 @@ from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
 from .disk_index import IndexDamaged
-from .disk_store import UNBOUNDED, BlockStore, Miss, Outcome, Work
+from .disk_known import Known
+from .disk_store import UNBOUNDED, BlockStore
+from .disk_work import Miss, Outcome, Work
 
 __all__ = ["UNBOUNDED", "DiskTier"]
 
 log = logging.getLogger(__name__)
 
-_KNOWN_INSTANCES = 4_000
-"""Instances of which it is remembered what is kept: some 100 bytes a block."""
-_KNOWN_SERIES = 32
-"""Series of which that is known at once: up to some 200 KB each."""
 _SERIES_BLOCKS = 1_000
 """Up to so many, what is kept of a series is asked for at once, in 2 ms: to ask for each file takes 1 ms every time."""
-_KEPT_SECONDS = 10.0
-"""How long it is taken for true that other mounts keep nothing more, and that what could not be kept cannot be kept."""
+_RETRY_SECONDS = 10.0
+"""How long it is taken for true that what could not be kept cannot be kept."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
 _QUEUE_BYTES = 16 * MIB
@@ -84,11 +81,7 @@ class DiskTier:
         self._directory = directory
         self._is_wanted = capacity_bytes > 0
         self._stats = stats
-        self._known: LRUCache[Key, dict[int, bytes]] = LRUCache(_KNOWN_INSTANCES)  # digests of what is on disk
-        self._series: TTLCache[str, dict[Key, dict[int, bytes]] | None] = TTLCache(_KNOWN_SERIES, _KEPT_SECONDS)
-        """By content: digests of what is kept of its instances; None where each has to be looked up."""
-        self._absent: TTLCache[Key, None] = TTLCache(_KNOWN_INSTANCES, _KEPT_SECONDS)
-        """Instances of which nothing is kept: other mounts may change that."""
+        self._known = Known()
         self._behind_bytes = min(behind_bytes, _MOST_BEHIND_BYTES)
         self._generation = 0  # of the store, to which that belongs
         self._next = Work()
@@ -123,42 +116,26 @@ class DiskTier:
 
     async def load(self, key: Key) -> None:
         """Learn which blocks of an instance are kept."""
-        if self._store is None or self._is_known(key):
+        if self._store is None or key in self._known:
             return
         if key in self._next.drops or key in self._current.drops:
-            self._known[key] = {}  # what the index has of it is to be removed
-        elif (found := self._series.get(key[0])) is not None:
-            self._know(key, found.get(key, {}))
-        else:
+            self._known.drop(key)  # what the index has of it is to be removed
+        elif not self._known.learn_from_series(key):
             async with self._looking_up:
                 await self._look_up(key)
 
     async def _look_up(self, key: Key) -> None:
         content, _ = key
-        if (store := self._store) is not None and not self._is_known(key) and content not in self._series:
+        if (store := self._store) is not None and key not in self._known and not self._known.has_series(content):
             found = await self._in_time(partial(store.look_up_series, content, _SERIES_BLOCKS), self._look_ups)
             self._forget_if_anew()
-            self._series[content] = found
-        if (store := self._store) is None or self._is_known(key):
+            self._known.learn_series(content, found)
+        if (store := self._store) is None or key in self._known or self._known.learn_from_series(key):
             return
-        digests: dict[int, bytes] | None
-        if (found := self._series.get(content)) is not None:
-            digests = found.get(key, {})
-        else:
-            digests = await self._in_time(partial(store.look_up, key), self._look_ups)
-            self._forget_if_anew()
-        if digests is not None and not self._is_known(key):  # it may have been dropped meanwhile
-            self._know(key, digests)
-
-    def _is_known(self, key: Key) -> bool:
-        """Whether it is known what is kept of an instance."""
-        return key in self._known or key in self._absent
-
-    def _know(self, key: Key, digests: dict[int, bytes]) -> None:
-        if digests:
-            self._known[key] = dict(digests)
-        else:
-            self._absent[key] = None
+        digests = await self._in_time(partial(store.look_up, key), self._look_ups)
+        self._forget_if_anew()
+        if digests is not None:
+            self._known.learn(key, digests)
 
     def has(self, key: Key, block: int) -> bool:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""
@@ -197,7 +174,7 @@ class DiskTier:
         """A block was found in memory: it is not the one to go from here, or, where it has gone, is kept again."""
         if self._store is None or self._queued(key, block) is not None:
             return
-        if self._is_known(key) and block not in self._known.get(key, {}):
+        if key in self._known and self._known.digest(key, block) is None:
             self._keep_again(key, block, data)
         else:
             self._note_use(key, block)
@@ -246,8 +223,7 @@ class DiskTier:
         if self._store is None:
             return
         self._next.drop(key)
-        self._known[key] = {}
-        self._series.pop(key[0], None)
+        self._known.drop(key)
         self._hurry()
         self._tell_of_room()
 
@@ -299,25 +275,22 @@ class DiskTier:
             self._next.drops |= work.drops
         unkept = len(work.blocks) - len(outcome.kept)
         self._stats.count("disk_unkept", unkept)
-        self._retry = trio.current_time() + _KEPT_SECONDS if unkept else self._retry
+        self._retry = trio.current_time() + _RETRY_SECONDS if unkept else self._retry
         self._finish()
 
     def _learn(self, outcome: Outcome) -> None:
         """What has become of the current work."""
         self._forget_if_anew()
         for row in outcome.gone:
-            self._forget(row.key, row.number)
+            self._known.forget(row.key, row.number)
         for key, number in outcome.absent:
-            self._forget(key, number)
+            self._known.forget(key, number)
             data = self._memory(key, number)
             if data is not None and self._digest(key, number) is None and key not in self._next.drops:
                 self._keep_again(key, number, data)
         for block in outcome.kept:
-            if not self._is_known(block.key):
-                self._series.pop(block.key[0], None)
-            elif block.key not in self._next.drops:
-                self._known.setdefault(block.key, {})[block.number] = block.digest
-                self._absent.pop(block.key, None)
+            if block.key not in self._next.drops:
+                self._known.add(block)
         if not outcome.has_dropped:
             self._next.drops |= self._current.drops
         if outcome.has_more:
@@ -373,8 +346,6 @@ class DiskTier:
         self._stats.count("disk_unkept", len(self._next.blocks))
         self._next = Work()
         self._known.clear()
-        self._series.clear()
-        self._absent.clear()
         self._tell_of_room()
 
     def _tell_of_room(self) -> None:
@@ -393,11 +364,7 @@ class DiskTier:
     def _digest(self, key: Key, block: int) -> bytes | None:
         """Digest of a block that is kept, or will be."""
         queued = self._queued(key, block)
-        return queued.digest if queued is not None else self._known.get(key, {}).get(block)
-
-    def _forget(self, key: Key, block: int) -> None:
-        """A block is on disk no longer."""
-        self._known.get(key, {}).pop(block, None)
+        return queued.digest if queued is not None else self._known.digest(key, block)
 
     def _forget_if_anew(self) -> None:
         """All that was known is gone, if the store had to be started anew."""
@@ -405,8 +372,6 @@ class DiskTier:
         if store is not None and self._generation != store.generation:
             self._generation = store.generation
             self._known.clear()
-            self._series.clear()
-            self._absent.clear()
 
     async def _read(self, key: Key, block: int, digest: bytes) -> bytes | None:
         """Read a block, once for all who want it now. If the one who does is cancelled before, another does."""
@@ -435,10 +400,9 @@ class DiskTier:
             return found
         self._stats.count("disk_damaged", found is Miss.DAMAGED)
         if found is Miss.REPLACED:
-            self._known.pop(key, None)
-            self._series.pop(key[0], None)
+            self._known.doubt(key)
         else:
-            self._forget(key, block)
+            self._known.forget(key, block)
         if found in (Miss.ABSENT, Miss.DAMAGED):
             self._next.lost.add(name)
             self._hurry()

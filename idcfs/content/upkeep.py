@@ -11,7 +11,8 @@ from pathlib import Path
 from ..errors import UsageError
 from .disk_directory import check_ours, index_path, remove_leftovers
 from .disk_index import CacheInfo, DiskIndex, IndexDamaged, Row
-from .disk_store import UNBOUNDED, BlockStore, Miss
+from .disk_store import UNBOUNDED, BlockStore
+from .disk_work import Miss
 
 __all__ = ["CacheInfo", "Verified", "clear", "info", "verify"]
 

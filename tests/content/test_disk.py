@@ -23,12 +23,13 @@ import pytest
 import trio
 import trio.testing
 
-from idcfs.content import block_files, disk, disk_directory, disk_index, disk_store, upkeep
+from idcfs.content import block_files, disk, disk_directory, disk_index, disk_known, disk_store, upkeep
 from idcfs.content.block_files import HEADER_BYTES, NewBlock, name_of
 from idcfs.content.blocks import Key, MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.disk_directory import block_path
-from idcfs.content.disk_store import BlockStore, Work
+from idcfs.content.disk_store import BlockStore
+from idcfs.content.disk_work import Work
 from idcfs.content.instance import Instance
 from idcfs.content.tiers import Tiers
 from idcfs.errors import Damaged, UsageError
@@ -279,7 +280,7 @@ async def test_dropped_while_it_is_written(directory: Path, monkeypatch: pytest.
         assert await tier.get(KEY, 0) == DATA[::-1]
         await settled(tier)
         assert await tier.get(KEY, 0) == DATA[::-1]
-        assert tier._known[KEY].keys() == {0}
+        assert [tier._known.digest(KEY, number) is not None for number in range(2)] == [True, False]
 
 
 async def test_dropped_while_it_is_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1615,7 +1616,7 @@ async def test_what_could_not_be_kept_is_kept_when_that_can_be_done(
 
 
 async def test_what_another_mount_adds_to_a_series_is_seen(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "_KEPT_SECONDS", 0.2)
+    monkeypatch.setattr(disk_known, "KEPT_SECONDS", 0.2)
     filled(directory, 1)
     filled(directory, 1, OTHER)
     async with running(directory) as one, running(directory) as other:

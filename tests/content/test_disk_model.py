@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from idcfs.content import block_files, disk, disk_directory, upkeep
+from idcfs.content import block_files, disk_directory, disk_known, upkeep
 from idcfs.content.blocks import Key
 from idcfs.content.disk import DiskTier
 from idcfs.errors import Damaged
@@ -73,7 +73,7 @@ class Mounts(RuleBasedStateMachine):
 
     def mounted(self) -> DiskTier:
         """A tier that looks again each time for what it has not found: the model knows no clock."""
-        with patch.object(disk, "_KEPT_SECONDS", 0):
+        with patch.object(disk_known, "KEPT_SECONDS", 0):
             return DiskTier(self.directory, self.capacity, Stats())
 
     def teardown(self) -> None:
