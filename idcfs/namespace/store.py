@@ -18,10 +18,11 @@ import hashlib
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -39,6 +40,8 @@ _FLUSH_SECONDS = 0.5
 """What is learnt within this time is written together."""
 _BUSY_SECONDS = 5.0
 """Longest wait for another mount that is writing, or that opens the file."""
+_PATIENCE_SECONDS = 20.0
+"""A disk that does not give, or take, some KiB in this time hangs."""
 _DAMAGE = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -54,6 +57,8 @@ _MAX_WAITING = 1_000_000
 come together only where nothing can be written, or in a list that had better not become one value of a database."""
 _DIGEST_BYTES = 16
 _COMPRESSION = 1  # 91,980 UIDs: 60 ms; level 6 takes 0.2–0.3 s for 5 % less
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +96,14 @@ class SeriesStore:
         self._wake = trio.Event()
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._warned = False
+        self._hangs = False
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # which file that is
         self._open()
 
     async def load(self, content: str) -> Kept:
         """Everything known of ``content``."""
-        uids, sizes = await trio.to_thread.run_sync(self._read, content, limiter=self._one_at_a_time)
+        uids, sizes = await self._in_time(partial(self._read, content), Kept(None, {}))
         waiting = {uid: size for (key, uid), size in self._sizes.items() if key == content}
         known = {uid: size for uid, size in (sizes | waiting).items() if size is not None}
         return Kept(self._lists.get(content, uids), known)
@@ -136,7 +142,7 @@ class SeriesStore:
         if not (sizes or lists):
             return True
         try:
-            done = await trio.to_thread.run_sync(self._write, sizes, lists, limiter=self._one_at_a_time)
+            done = await self._in_time(partial(self._write, sizes, lists), False)
         except Exception:
             # Not tried again: it would fail every later round too, and to have lost it costs a query.
             log.exception("%s: what was learnt last is not kept: this is a bug", self._path)
@@ -146,8 +152,21 @@ class SeriesStore:
             self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
         return done
 
+    async def _in_time(self, work: Callable[[], T], otherwise: T) -> T:
+        """What ``work``, in a thread, gives. If it does not end, ``otherwise``, and the file is not asked any more."""
+        async with self._one_at_a_time:
+            if not self._hangs:
+                # Only the patience may give it up: what is cancelled while it writes would go on beside ``close``.
+                with trio.CancelScope(shield=True), trio.move_on_after(_PATIENCE_SECONDS):
+                    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+                self._hangs = True
+                log.warning("%s does not answer: lists and sizes are remembered in memory only", self._path)
+        return otherwise
+
     def close(self) -> None:
         """Write the rest and let go of the file."""
+        if self._hangs:
+            return
         self._write(self._sizes, self._lists)
         if self._connection is not None:
             self._connection.close()

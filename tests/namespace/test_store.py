@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import sqlite3
 import subprocess
@@ -41,6 +42,28 @@ def filled(path: Path, count: int = 3_000) -> None:
     for number in range(10):
         store.remember_list(f"content-{number}", [f"1.2.{uid}" for uid in range(number, count, 10)])
     store.close()
+
+
+async def test_a_disk_that_hangs_is_not_asked_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stores, "_PATIENCE_SECONDS", 0.2)
+    gate = threading.Event()
+    store = SeriesStore(path)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(SeriesStore, "_read", lambda *_: gate.wait())
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(5):
+                        nursery.start_soon(store.load, "content")
+                store.remember_size("content", "1.2", 3)
+                assert await store.load("content") == Kept(None, {"1.2": 3})
+                assert not await store.sync()
+    finally:
+        gate.set()
+        store.close()
+    assert caplog.text.count("does not answer") == 1
 
 
 async def test_sync_writes_at_once(path: Path) -> None:
@@ -365,8 +388,9 @@ def test_a_damaged_file_is_not_removed_while_another_mount_opens_it(
 
 
 async def test_without_a_place_lists_and_sizes_stay_in_memory_and_one_warning_says_so(
-    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
+    monkeypatch.setattr(stores, "_PATIENCE_SECONDS", math.inf)  # the clock does not see that a thread is writing
     store = SeriesStore(Path("/proc/series.sqlite"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.run)
