@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -213,10 +213,16 @@ class DiskTier:
     async def sync(self) -> None:
         """Return when what waits now is written, or cannot be."""
         for _ in range(2):  # the first time it may turn out that blocks have gone which memory has
-            waiting = self._next.names | self._current.names
+            blocks = self._next.blocks.keys() | self._current.blocks.keys()
+            uses = self._next.used, self._current.used  # as they are taken: the same blocks may be used without end
             self._hurry()
-            while self._store is not None and waiting & (self._next.names | self._current.names):
+            while self._store is not None and self._waits(blocks, uses):
                 await self._has_room.wait()
+
+    def _waits(self, blocks: Set[tuple[Key, int]], uses: tuple[object, ...]) -> bool:
+        """Whether any of ``blocks`` and ``uses`` is yet to be written."""
+        works = self._next, self._current
+        return any(work.blocks.keys() & blocks or any(work.used is one for one in uses) for work in works)
 
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key`` any more."""

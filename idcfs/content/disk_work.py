@@ -37,11 +37,6 @@ class Work:
         """Whether there is nothing to do."""
         return not (self.drops or self.lost or self.used or self.blocks)
 
-    @property
-    def names(self) -> set[bytes]:
-        """Names of the blocks that it writes or has used."""
-        return {block.name for block in self.blocks.values()} | self.used.keys()
-
     def add(self, block: NewBlock) -> None:
         """Keep ``block``; there is none of its number."""
         self.blocks[block.key, block.number] = block

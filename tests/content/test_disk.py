@@ -574,6 +574,24 @@ async def test_sync_returns_when_what_waits_is_on_disk(directory: Path, monkeypa
             await tier.sync()
 
 
+async def test_sync_does_not_wait_for_who_uses_a_block_without_end(directory: Path) -> None:
+    async with behind(directory, 0) as tier, trio.open_nursery() as nursery:
+        tier.put(KEY, 0, DATA)
+        await tier.sync()
+
+        async def use() -> None:
+            while True:
+                tier.use(KEY, 0, DATA)
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(use)
+        while not tier._next.used:
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            await tier.sync()
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_cannot_be_kept_is_counted(directory: Path) -> None:
     stats = Stats()
     tier = DiskTier(directory, 2 * MIB, stats)

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +289,7 @@ def test_a_signal_ends_it_while_paths_are_looked_at(made: Mount, twin: Twin) -> 
     series = next(made.path.glob("rider_twin/*/*/*"))
     twin.set(latency_seconds=2.5)
     with started(series / "1.2.3.dcm") as process:  # has to be listed to know
-        time.sleep(1)
+        assert eventually(lambda: counters(made)["qido_requests"] == 1)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, stdout, stderr.strip()) == (130, "", "idcfs: stopped")
