@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import cast
 
@@ -24,17 +24,13 @@ class Answer:
     waited for, and who stops a download does not wait.
     """
 
-    def __init__(self, response: httpx.Response, where: str, stats: Stats, closed: Callable[[], None]) -> None:
-        """
-        :param closed: called when it has been closed.
-        """
+    def __init__(self, response: httpx.Response, where: str, stats: Stats) -> None:
         self.status = response.status_code
         self.headers = response.headers
         self.where = where
         self._response = response
         self._raw = raw_body(response)
         self._stats = stats
-        self._closed = closed
         self._encoding = response.headers.get("content-encoding", "identity").strip().lower()
         self.compressed = self._encoding not in ("", "identity")
         """Whether Content-Length counts something else than the bytes that are iterated over."""
@@ -66,10 +62,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Keep the connection if the body is at its end, else close it; waits for nothing."""
-        try:
-            await drop(self._response, self._raw)
-        finally:
-            self._closed()
+        await drop(self._response, self._raw)
 
 
 class _Inflater:

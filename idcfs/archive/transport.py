@@ -3,16 +3,12 @@
 A request is repeated only while nothing of its body was handed out: a search until it is whole, a retrieval until its
 first byte. Every wait counts against one patience: ``timeout_seconds`` from the start, and anew with every 64 KiB that
 come in, so a server that drips a byte a second is cut off like one that is silent.
-
-HTTP/1.1 only: with HTTP/2, httpcore leaks the connection window of a stream that is left unread, and stopping a
-download half-way is what a filesystem does all day.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -20,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import httpcore
 import httpx
 import trio
 from tenacity import (
@@ -38,8 +33,8 @@ from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import faults
 from .answer import Answer, drop, raw_body
+from .connections import Connections, is_direct
 from .faults import Transient
-from .lanes import Lanes
 
 T = TypeVar("T")
 Kind = Literal["qido_requests", "wado_requests"]
@@ -53,10 +48,6 @@ ERROR_BODY_SECONDS = 5.0
 """How much, and how long, is read of an answer that only explains an error."""
 
 log = logging.getLogger(__name__)
-
-# httpcore asks the socket for 64 KiB at a time. Its cost is by the piece, not by the byte: four times as much at a time
-# is half as fast again, or faster, for large instances. It is a class attribute and has no other switch.
-httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * KIB
 
 
 class Transport:
@@ -76,31 +67,24 @@ class Transport:
         self._archive = archive
         self._settings = settings
         self._stats = stats
-        certificates = httpx.create_ssl_context()  # read once: that takes longer than all else of a client
-        build_client = partial(self._build_client, auth, wire, certificates)
-        self._lanes = Lanes(settings.max_connections, archive.keepalive_seconds, build_client)
+        self._client = self._build_client(auth, wire)
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
         self._serves = True
 
-    def _build_client(
-        self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None, certificates: ssl.SSLContext
-    ) -> httpx.AsyncClient:
-        settings = self._settings
+    def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+        number, idle_seconds = self._settings.max_connections, self._archive.keepalive_seconds
+        certificates = httpx.create_ssl_context()  # read once: that takes longer than all else
+        origin = _origin(self._archive.base_url) if wire is None else None
         return httpx.AsyncClient(
             auth=auth,
             transport=wire,
+            mounts={} if origin is None else {origin: Connections(number, idle_seconds, certificates)},
             verify=certificates,
-            http1=True,
-            http2=False,
             headers={"User-Agent": f"idcfs/{_version()}"},
-            timeout=httpx.Timeout(settings.timeout_seconds, connect=settings.connect_timeout_seconds),
-            limits=httpx.Limits(
-                max_connections=1,  # see Lanes
-                max_keepalive_connections=1,
-                keepalive_expiry=self._archive.keepalive_seconds,
-            ),
+            timeout=httpx.Timeout(self._settings.timeout_seconds, connect=self._settings.connect_timeout_seconds),
+            limits=httpx.Limits(max_connections=number, keepalive_expiry=idle_seconds),
             follow_redirects=False,  # _follow does it: httpx would read, and unpack, the whole body of each
             event_hooks={"request": [self._count_request]},
         )
@@ -111,7 +95,7 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._lanes.aclose()
+        await self._client.aclose()
 
     async def get_json(
         self, path: str, params: Mapping[str, str | int] | None = None, *, kind: Kind = "qido_requests"
@@ -179,22 +163,16 @@ class Transport:
         self, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], kind: Kind
     ) -> Answer:
         where = self._where(path)
-        client = await self._lanes.take()
-        give_back = partial(self._lanes.give_back, client)
         try:
-            request = client.build_request(
+            request = self._client.build_request(
                 "GET", self._archive.base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
             )
-            response = await self._follow(client, await client.send(request, stream=True), where)
-            return Answer(response, where, self._stats, give_back)
+            response = await self._follow(await self._client.send(request, stream=True), where)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            give_back()
             raise faults.of_request(error, where) from error
-        except BaseException:
-            give_back()
-            raise
+        return Answer(response, where, self._stats)
 
-    async def _follow(self, client: httpx.AsyncClient, response: httpx.Response, where: str) -> httpx.Response:
+    async def _follow(self, response: httpx.Response, where: str) -> httpx.Response:
         """The answer at the end of the redirects that begin with ``response``, their bodies left unread."""
         followed = 0
         while response.next_request is not None:
@@ -204,7 +182,7 @@ class Transport:
             request = response.next_request
             # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
             auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
-            response = await client.send(request, stream=True, auth=auth)
+            response = await self._client.send(request, stream=True, auth=auth)
             followed += 1
         return response
 
@@ -327,6 +305,17 @@ async def _read_some(answer: Answer) -> bytes:
             if len(body) >= MAX_ERROR_BYTES:
                 break
     return body[:MAX_ERROR_BYTES]
+
+
+def _origin(base_url: str) -> str | None:
+    """The origin of ``base_url``, as httpx names it; None where it is reached through a proxy, or not at all."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        return None
+    if url.scheme not in ("http", "https") or not url.host or not is_direct(url):
+        return None
+    return str(url.copy_with(raw_path=b"/")).rstrip("/")
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ class Server:
     closed_by_client: trio.Event = field(default_factory=trio.Event)
 
 
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 DROP = Reply(then="close")
 
 
@@ -50,14 +52,16 @@ def raw(head: str, *chunks: bytes, then: str = "close", pause_seconds: float = 0
 
 
 @asynccontextmanager
-async def serving(*replies: Reply) -> AsyncIterator[Server]:
-    """A server that gives ``replies`` in order, the last one for ever."""
+async def serving(*replies: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """A server that gives ``replies`` in order, the last one for ever; over HTTPS with ``tls``."""
     server = Server()
     script = list(replies)
     async with trio.open_nursery() as nursery:
         serve = partial(_serve, server, lambda: script.pop(0) if len(script) > 1 else script[0])
-        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        server.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        listen = partial(trio.serve_ssl_over_tcp, ssl_context=tls, https_compatible=True) if tls else trio.serve_tcp
+        listeners = await nursery.start(partial(listen, serve, 0, host="127.0.0.1"))
+        listener = listeners[0].transport_listener if tls else listeners[0]
+        server.url = f"http{'s' if tls else ''}://127.0.0.1:{listener.socket.getsockname()[1]}"
         yield server
         nursery.cancel_scope.cancel()
 
@@ -72,7 +76,7 @@ async def transport_to(url: str, stats: Stats | None = None, **settings: float) 
         yield transport
 
 
-async def _serve(server: Server, next_reply: Callable[[], Reply], stream: trio.SocketStream) -> None:
+async def _serve(server: Server, next_reply: Callable[[], Reply], stream: Stream) -> None:
     server.connections += 1
     try:
         while (head := await _receive_head(stream)) is not None:
@@ -82,7 +86,7 @@ async def _serve(server: Server, next_reply: Callable[[], Reply], stream: trio.S
                 await stream.send_all(chunk)
                 await trio.sleep(reply.pause_seconds)
             if reply.then != "keep":
-                await _part(stream, reply.then)
+                await _part(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream, reply.then)
                 break
     except trio.BrokenResourceError:
         server.closed_by_client.set()
@@ -96,7 +100,7 @@ async def _part(stream: trio.SocketStream, how: str) -> None:
         stream.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def _receive_head(stream: trio.SocketStream) -> str | None:
+async def _receive_head(stream: trio.abc.ReceiveStream) -> str | None:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         data = await stream.receive_some()
