@@ -111,13 +111,18 @@ class Download:
         """The exact size in bytes, if the archive's answer has proven it."""
         return self._arrival.size if self._arrival.has_proven_size else None
 
+    def want_all(self) -> None:
+        """Go on to the end, though not urgently."""
+        self._run_to(_TO_THE_END)
+
     async def whole(self) -> int:
         """Fetch it to its end, not urgently; returns its exact size in bytes.
 
         :raises IdcfsError: if the download fails, or is stopped.
         """
-        self._run_to(_TO_THE_END)
-        await self._over.wait()
+        self.want_all()
+        if not self._over.is_set():  # else waiting would cost a turn
+            await self._over.wait()
         if self.proven_size is None or not self._arrival.is_whole:
             raise self._failure()
         return self.proven_size
@@ -215,7 +220,7 @@ class Download:
         self.urgent = False
         if self.is_nearly_done:
             self._finishing = True
-            self._run_to(_TO_THE_END)
+            self.want_all()
         else:
             self.cancel()
 

@@ -22,7 +22,7 @@ from ..errors import Damaged, Gone, IdcfsError
 from ..settings import ContentSettings
 from ..stats import Stats
 from .instance import Siblings
-from .reader import Reader
+from .reader import Reader, Wish
 
 NEAR = 32
 """Siblings opened further apart than this do not follow each other. Parallel readers of one series are nearer."""
@@ -46,7 +46,7 @@ class _Trail:
         self.recent: deque[int] = deque(maxlen=_REMEMBERED)
         self.reads_all = False
         """Whether the sibling closed last had been read for the most part."""
-        self.fetching: dict[int, trio.CancelScope] = {}
+        self.fetching: dict[int, Wish] = {}
         self.fetched: set[int] = set()
         """Fetched and not opened yet."""
         self.awaited: set[int] = set()
@@ -95,16 +95,6 @@ class _Trail:
         front = max(self.recent, key=lambda ordinal: ordinal * direction)
         return iter(range(front + 1, len(self.siblings)) if direction > 0 else range(front - 1, -1, -1))
 
-    def give_up(self) -> None:
-        """The archive fails: whoever reads shall hear of it, nobody else needs to."""
-        self.given_up = True
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop what is being fetched."""
-        for scope in self.fetching.values():
-            scope.cancel()
-
 
 class Prefetcher:
     """Follows the reading of each series and fetches ahead of it."""
@@ -120,7 +110,7 @@ class Prefetcher:
         self._small_bytes = settings.read_ahead_bytes
         self._ahead_bytes = min(settings.prefetch_bytes, capacity_bytes // 2)
         self._fetches = 0
-        self._hungry: dict[_Trail, None] = {}  # those that could go on if fewer fetches were running
+        self._hungry: dict[_Trail, None] = {}  # those that may have more to fetch, whose turn it is first
         self._nursery = nursery
         self._stats = stats
         self._trails: LRUCache[Hashable, _Trail] = LRUCache(MAX_FOLLOWED, getsizeof=lambda trail: trail.weight)
@@ -164,25 +154,42 @@ class Prefetcher:
         return trail
 
     def _fetch_ahead(self, trail: _Trail) -> None:
-        """Start what may be fetched now, the next one first."""
-        self._hungry.pop(trail, None)
-        if trail.direction == 0 or trail.given_up or trail.is_idle:
-            return
-        for ordinal in self._window(trail):
-            if self._fetches == self._number:
-                self._hungry[trail] = None
-                return
-            if ordinal not in trail.tried:
-                self._start(trail, ordinal)
+        """Start what may be fetched now."""
+        self._hungry[trail] = None
+        while (following := self._next()) is not None:
+            self._nursery.start_soon(self._work, *following)
 
-    def _start(self, trail: _Trail, ordinal: int) -> None:
+    def _next(self) -> tuple[_Trail, int, Wish] | None:
+        """What may be fetched now, and is from here on: of one series after the other, the next sibling of each."""
+        if self._fetches == self._number:
+            return None
+        for trail in list(self._hungry):
+            del self._hungry[trail]
+            ordinal = self._following(trail)
+            if ordinal is not None:
+                self._hungry[trail] = None  # behind the others
+                return trail, ordinal, self._begin(trail, ordinal)
+        return None
+
+    def _following(self, trail: _Trail) -> int | None:
+        """The sibling of a series to fetch next, if any."""
+        if trail.direction == 0 or trail.given_up or trail.is_idle:
+            return None
+        return next((ordinal for ordinal in self._window(trail) if ordinal not in trail.tried), None)
+
+    def _begin(self, trail: _Trail, ordinal: int) -> Wish:
         trail.tried.add(ordinal)
-        scope = trail.fetching[ordinal] = trio.CancelScope()
+        wish = trail.fetching[ordinal] = self._reader.wish(trail.siblings.instance(ordinal))
         self._fetches += 1
-        self._nursery.start_soon(self._fetch, trail, ordinal, scope)
         if not self._watching:
             self._watching = True
             self._nursery.start_soon(self._stop_idle_trails)
+        return wish
+
+    def _end(self, trail: _Trail, ordinal: int) -> None:
+        del trail.fetching[ordinal]
+        trail.awaited.discard(ordinal)
+        self._fetches -= 1
 
     def _window(self, trail: _Trail) -> Iterator[int]:
         """The siblings that may be fetched before anyone asks, the next one first."""
@@ -194,47 +201,65 @@ class Prefetcher:
                 return
             yield ordinal
 
-    async def _fetch(self, trail: _Trail, ordinal: int, scope: trio.CancelScope) -> None:
+    async def _work(self, trail: _Trail, ordinal: int, wish: Wish) -> None:
+        """Fetch one sibling after the other, as long as there is one.
+
+        All in one task, where the next request is sent as soon as an answer has ended. A task for each would first
+        have to wait for its turn, and while 16 downloads keep the processor busy a turn takes milliseconds.
+        """
+        await self._reader.look_up(wish.instance)
+        for _ in range(2):  # the opened file that led here takes as long to get its slot, and comes first
+            await trio.lowlevel.checkpoint()
+        following: tuple[_Trail, int, Wish] | None = trail, ordinal, wish
+        while following is not None:
+            await self._fetch(*following)
+            following = self._next()
+
+    async def _fetch(self, trail: _Trail, ordinal: int, wish: Wish) -> None:
         try:
-            with scope:
-                await self._fetch_one(trail, ordinal)
+            await self._fetch_one(trail, ordinal, wish)
         except (Gone, Damaged):
-            pass  # of this sibling alone, or a reader ended the download
+            pass  # of this sibling alone, or the download was stopped
         except IdcfsError as error:
             log.debug("nothing more is fetched ahead of series %s: %s", trail.siblings.series, error)
-            trail.give_up()
+            self._give_up(trail)
         except Exception:
             log.exception("fetching ahead of series %s failed: this is a bug", trail.siblings.series)
-            trail.give_up()
+            self._give_up(trail)
         finally:
-            self._fetches -= 1
-            del trail.fetching[ordinal]
-            trail.awaited.discard(ordinal)
-            if scope.cancelled_caught:
-                trail.tried.discard(ordinal)
-        for hungry in list(self._hungry):
-            if self._fetches == self._number:
-                return
-            self._fetch_ahead(hungry)  # which puts it behind the others
+            if not wish.given_up:
+                wish.give_up()
+                self._end(trail, ordinal)
 
-    async def _fetch_one(self, trail: _Trail, ordinal: int) -> None:
+    async def _fetch_one(self, trail: _Trail, ordinal: int, wish: Wish) -> None:
         siblings = trail.siblings
-        instance, size = siblings.instance(ordinal), siblings.exact_size(ordinal)
+        instance, size = wish.instance, siblings.exact_size(ordinal)
         if self._reader.is_fetching(instance):
             return
         if size and await self._reader.has_all(instance, size):
             await self._reader.read_first(instance)
             return
-        await self._reader.fetch_ahead(instance, size, partial(siblings.learn, ordinal))
+        await self._reader.fetch_ahead(wish, size, partial(siblings.learn, ordinal))
+        if wish.given_up:
+            return
         self._stats.count("prefetched")
         if ordinal in trail.awaited:
             self._stats.count("prefetched_used")
         else:
             trail.fetched.add(ordinal)
 
+    def _give_up(self, trail: _Trail) -> None:
+        """The archive fails: whoever reads shall hear of it, nobody else needs to."""
+        trail.given_up = True
+        self._stop(trail)
+
     def _stop(self, trail: _Trail) -> None:
+        """Stop what is being fetched of a series; it may be fetched another time."""
         self._hungry.pop(trail, None)
-        trail.stop()
+        trail.tried.difference_update(trail.fetching)
+        for ordinal, wish in list(trail.fetching.items()):
+            self._end(trail, ordinal)
+            wish.give_up()
 
     async def _stop_idle_trails(self) -> None:
         """Stop fetching for those who have stopped reading; ends with the last fetch."""

@@ -19,6 +19,22 @@ from .slots import Slots
 from .tiers import Tiers
 
 
+class Wish:
+    """To have an instance fetched before anyone asks; it counts as one reader more until it is given up."""
+
+    def __init__(self, reader: Reader, instance: Instance) -> None:
+        self.instance = instance
+        self.given_up = False
+        self._reader = reader
+        reader.open(instance)
+
+    def give_up(self) -> None:
+        """It need not be fetched any more, unless somebody reads it."""
+        if not self.given_up:
+            self.given_up = True
+            self._reader.close(self.instance)
+
+
 class Reader:
     """Reads instances; owns the running downloads and the count of who has what open."""
 
@@ -87,30 +103,44 @@ class Reader:
         finally:
             self.close(instance)
 
-    async def fetch_ahead(self, instance: Instance, size: int | None, learn: Callable[[int], None]) -> None:
-        """Fetch all of an instance into the cache, giving way to who reads.
+    def wish(self, instance: Instance) -> Wish:
+        """For ``fetch_ahead``."""
+        return Wish(self, instance)
+
+    async def fetch_ahead(self, wish: Wish, size: int | None, learn: Callable[[int], None]) -> None:
+        """Fetch all of an instance into the cache, giving way to who reads; or less, if the wish is given up.
 
         :param size: the exact size in bytes, if known.
         :param learn: told the exact size, before anybody could ask for it in vain.
-        :raises IdcfsError: if it cannot be had, or a reader's wish ended the download.
+        :raises IdcfsError: if it cannot be had, or the download was stopped.
         """
-        self.open(instance)
-        try:
-            await self._tiers.load(instance.key)
-            size = self._sizes.get(instance.key, size)
-            block = 0 if size is None else self._first_missing(instance.key, size, 0)
-            if size is not None:
-                learn(size)
-            while block is not None:
-                size = await self._download(instance, size, block).whole()
-                learn(size)
-                block = self._first_missing(instance.key, size, block + 1)  # what has gone again is not worth it
-        finally:
-            self.close(instance)
+        instance = wish.instance
+        await self._tiers.load(instance.key)
+        size = self._sizes.get(instance.key, size)
+        block = 0 if size is None else self._first_missing(instance.key, size, 0)
+        if size is not None:
+            learn(size)
+        while block is not None and not wish.given_up:
+            size = await self._fetch_whole(instance, size, block)
+            learn(size)
+            block = self._first_missing(instance.key, size, block + 1)  # what has gone again is not worth it
+
+    async def _fetch_whole(self, instance: Instance, size: int | None, block: int) -> int:
+        """Fetch what is missing from ``block`` on, in this task unless it is being fetched; the exact size."""
+        download = self._running.get(instance.key)
+        if download is None or download.closed:
+            download = self._new_download(instance, size, block)
+            download.want_all()
+            await self._run(instance.key, download)
+        return await download.whole()
 
     async def sync(self) -> None:
         """Return when what has arrived by now is on disk, or cannot be."""
         await self._tiers.sync()
+
+    async def look_up(self, instance: Instance) -> None:
+        """Learn what the disk keeps of an instance: whoever asks next need not wait for that."""
+        await self._tiers.load(instance.key)
 
     async def has_all(self, instance: Instance, size: int) -> bool:
         """Whether all of an instance of ``size`` bytes seems to be kept."""
@@ -184,12 +214,17 @@ class Reader:
         key = instance.key
         download = self._running.get(key)
         if download is None or download.closed:
-            start, stop = self._missing(instance, size, block)
-            store = partial(self._tiers.put, instance)
-            download = Download(instance, size, self._settings, store, self._tiers.room, start, stop)
+            download = self._new_download(instance, size, block)
             self._nursery.start_soon(self._run, key, download)
-            self._running[key] = download
-            self._stats.count("downloads")
+        return download
+
+    def _new_download(self, instance: Instance, size: int | None, block: int) -> Download:
+        """One that is to be run."""
+        start, stop = self._missing(instance, size, block)
+        store = partial(self._tiers.put, instance)
+        download = Download(instance, size, self._settings, store, self._tiers.room, start, stop)
+        self._running[instance.key] = download
+        self._stats.count("downloads")
         return download
 
     def _missing(self, instance: Instance, size: int | None, block: int) -> tuple[int, int | None]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from idcfs.content.prefetch import IDLE_SECONDS, NEAR, Prefetcher
 from idcfs.errors import Gone, Unreachable
 from idcfs.settings import KIB, MIB
 from tests.content.scripted import Script, Setup, dicom, instance, reading, sound
+from tests.turns import Turns
 
 SMALL = 20 * KIB
 
@@ -114,6 +116,30 @@ async def test_the_second_one_shows_where_it_goes(autojump_clock: object) -> Non
         await tool.read(11)
         assert await tool.settle() == set(range(10, 12 + 2 * 8))
         assert tool.setup.stats["prefetched"] == 16
+
+
+async def test_the_next_file_is_asked_for_before_anybody_has_a_turn(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    trio.lowlevel.add_instrument(turns := Turns())
+    async with following(settings={"prefetch": 1}) as tool:
+        fetch = tool.setup.source.fetch
+
+        @asynccontextmanager
+        async def watched(*args: Any) -> AsyncIterator[Any]:
+            begun.append(turns.number)
+            async with fetch(*args) as body:
+                yield body
+            ended.append(turns.number)
+
+        monkeypatch.setattr(tool.setup.source, "fetch", watched)
+        await tool.read(0)
+        await tool.read(1)
+        await tool.settle()
+    assert len(begun) == 4  # two by who reads, two ahead
+    assert begun[3] == ended[2]
 
 
 async def test_it_follows_a_tool_that_goes_backwards(autojump_clock: object) -> None:

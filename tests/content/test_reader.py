@@ -470,7 +470,7 @@ async def test_who_joins_a_fetch_that_has_waited_long_has_all_the_time(autojump_
     async with reading(scripts, max_downloads=1) as setup, trio.open_nursery() as nursery:
         nursery.start_soon(setup.whole, instance(UIDS[0]))
         await trio.sleep(1)
-        nursery.start_soon(setup.reader.fetch_ahead, instance(UIDS[1]), None, lambda size: None)
+        nursery.start_soon(setup.reader.fetch_ahead, setup.reader.wish(instance(UIDS[1])), None, lambda size: None)
         await trio.sleep(TIMEOUT - 0.1)
         assert await setup.whole(instance(UIDS[1])) == dicom(UIDS[1], MIB)
 
@@ -494,7 +494,7 @@ async def test_who_reads_does_not_wait_for_what_nobody_reads(autojump_clock: Moc
 
 async def fetched_ahead(setup: Setup, one: Instance) -> None:
     with pytest.raises(Truncated):
-        await setup.reader.fetch_ahead(one, None, lambda size: None)
+        await setup.reader.fetch_ahead(setup.reader.wish(one), None, lambda size: None)
 
 
 async def test_a_download_that_is_over_needs_no_garbage_collector() -> None:
