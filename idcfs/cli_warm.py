@@ -47,9 +47,9 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
             say(line)
         sys.exit(2)
     unkept = _unkept(found.mounts)
-    if _room(found.mounts) == 0:
+    if (room := _room(found.mounts)) == 0:
         raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
-    work = Warming(found.paths, jobs, found.still_mounted, found.sync)
+    work = Warming(found.paths, jobs, room, found.still_mounted, found.sync)
     started = time.monotonic()
     with _told_by_signals(work.stop):
         _follow(work)
@@ -60,7 +60,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
         fail(f"gave up: {work.gave_up}; run it again to go on", 1)
-    if work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:
+    if work.is_full or work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:
         fail(f"the disk cache, with room for {room:,} bytes, does not hold all of it: see --cache-size and the log", 1)
     if work.failed:
         sys.exit(1)

@@ -87,9 +87,10 @@ class Warming:
     """
 
     def __init__(
-        self, paths: Iterable[str], jobs: int, still_mounted: Callable[[], bool], sync: Callable[[], None]
+        self, paths: Iterable[str], jobs: int, room: int, still_mounted: Callable[[], bool], sync: Callable[[], None]
     ) -> None:
         """
+        :param room: bytes that the disk cache may take; it stops where files need more, which would push out others.
         :param still_mounted: asked when something fails; if not, the rest is not tried.
         :param sync: called when all is read; returns when it is on disk.
         """
@@ -105,7 +106,10 @@ class Warming:
         """Whether it was told to stop."""
         self.gave_up = ""
         """Why it stopped by itself."""
+        self.is_full = False
+        """Whether it stopped because the disk cache does not hold all."""
         self._paths = list(paths)
+        self._room = room
         self._still_mounted = still_mounted
         self._sync = sync
         self._in_a_row = 0
@@ -194,6 +198,9 @@ class Warming:
             if not self._stop.is_set():
                 self._add(files=1, disk_bytes=disk_bytes(done))
                 self._in_a_row = 0
+                if self.disk_bytes > self._room:
+                    self.is_full = True
+                    self._stop.set()
 
     def _add(self, **amounts: int) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from idcfs import mounts, warming
+from idcfs.content.block_files import disk_bytes
 from idcfs.mounts import Mount
 from idcfs.settings import MIB
 from idcfs.warming import Failure, Warming
@@ -32,8 +33,14 @@ def files_in(directory: Path, count: int, size: int = 10) -> list[Path]:
     return paths
 
 
-def started(*paths: Path, jobs: int = JOBS, still_mounted: Callable[[], bool] = lambda: True) -> Warming:
-    work = Warming(map(str, paths), jobs, still_mounted, sync=lambda: None)
+def started(
+    *paths: Path,
+    jobs: int = JOBS,
+    room: int = 1 << 62,
+    still_mounted: Callable[[], bool] = lambda: True,
+    sync: Callable[[], None] = lambda: None,
+) -> Warming:
+    work = Warming(map(str, paths), jobs, room, still_mounted, sync)
     work.start()
     return work
 
@@ -148,8 +155,7 @@ def test_the_threads_go_when_all_is_read(tmp_path: Path) -> None:
 def test_it_ends_when_all_is_on_disk(tmp_path: Path) -> None:
     files_in(tmp_path / "a", 3)
     may_end = threading.Event()
-    work = Warming([str(tmp_path)], JOBS, lambda: True, sync=lambda: assert_true(may_end.wait(PATIENCE_SECONDS)))
-    work.start()
+    work = started(tmp_path, sync=lambda: assert_true(may_end.wait(PATIENCE_SECONDS)))
     until(lambda: work.files == 3)
     assert stays(work.running)
     may_end.set()
@@ -160,14 +166,25 @@ def assert_true(value: bool) -> None:
     assert value
 
 
+def test_it_stops_where_the_disk_cache_holds_no_more(tmp_path: Path) -> None:
+    files_in(tmp_path / "a", 20)
+    synced = threading.Event()
+    work = started(tmp_path, jobs=1, room=5 * disk_bytes(10), sync=synced.set)
+    assert not ended(work)
+    assert (work.files, work.is_full, work.gave_up, work.stopped) == (6, True, "", False)
+    work = started(tmp_path, jobs=1, room=20 * disk_bytes(10), sync=synced.set)
+    assert not ended(work)
+    assert (work.files, work.is_full) == (20, False)
+    assert synced.is_set()
+
+
 def test_a_mount_that_cannot_say_so_is_a_failure(tmp_path: Path) -> None:
     files_in(tmp_path / "a", 3)
 
     def sync() -> None:
         raise OSError(errno.EIO, "Input/output error", "/mnt")
 
-    work = Warming([str(tmp_path)], JOBS, lambda: True, sync)
-    work.start()
+    work = started(tmp_path, sync=sync)
     assert ended(work) == [Failure("/mnt", "Input/output error")]
     assert (work.files, work.failed) == (3, 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -197,6 +197,14 @@ class Setup:
     async def rest(self, one: Instance, size: int, offset: int = 0, step: int = 128 * KIB) -> bytes:
         """Read in order from ``offset`` to the end."""
         return b"".join([await self.reader.read(one, size, at, step) for at in range(offset, size, step)])
+
+    async def fetch_ahead(self, one: Instance, size: int | None, learn: Callable[[int], None]) -> None:
+        """Wish for it until it is there."""
+        wish = self.reader.wish(one)
+        try:
+            await self.reader.fetch_ahead(wish, size, learn)
+        finally:
+            wish.give_up()
 
     def assert_nothing_is_left(self) -> None:
         """No state of instances that nobody reads."""

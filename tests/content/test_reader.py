@@ -50,6 +50,20 @@ async def test_any_order_is_one_fetch(order: str, chunk: int) -> None:
         assert setup.source.delivered["1.2.3"] == SIZE
 
 
+async def test_a_disk_that_is_behind_holds_a_download_back_and_ends_none(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reading(sound(DATA)) as setup:
+
+        async def room() -> None:
+            await trio.sleep(2 * TIMEOUT)
+
+        monkeypatch.setattr(setup.tiers, "room", room)
+        await read_all(setup, ONE, DATA)
+        assert trio.current_time() > 8 * 2 * TIMEOUT
+        assert setup.stats["downloads"] == 1
+
+
 async def test_edges() -> None:
     async with reading(sound(DATA)) as setup:
         setup.reader.open(ONE)
@@ -470,7 +484,7 @@ async def test_who_joins_a_fetch_that_has_waited_long_has_all_the_time(autojump_
     async with reading(scripts, max_downloads=1) as setup, trio.open_nursery() as nursery:
         nursery.start_soon(setup.whole, instance(UIDS[0]))
         await trio.sleep(1)
-        nursery.start_soon(setup.reader.fetch_ahead, setup.reader.wish(instance(UIDS[1])), None, lambda size: None)
+        nursery.start_soon(setup.fetch_ahead, instance(UIDS[1]), None, lambda size: None)
         await trio.sleep(TIMEOUT - 0.1)
         assert await setup.whole(instance(UIDS[1])) == dicom(UIDS[1], MIB)
 
@@ -494,7 +508,7 @@ async def test_who_reads_does_not_wait_for_what_nobody_reads(autojump_clock: Moc
 
 async def fetched_ahead(setup: Setup, one: Instance) -> None:
     with pytest.raises(Truncated):
-        await setup.reader.fetch_ahead(setup.reader.wish(one), None, lambda size: None)
+        await setup.fetch_ahead(one, None, lambda size: None)
 
 
 async def test_a_download_that_is_over_needs_no_garbage_collector() -> None:

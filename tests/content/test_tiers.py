@@ -188,7 +188,7 @@ async def test_fetching_ahead_brings_every_part_that_is_missing(tmp_path: Path) 
     await fill(tmp_path, 0, 1, 2, 5)
     async with reading(sound(DATA, ranges=True), directory=tmp_path) as setup:
         learnt: list[int] = []
-        await setup.reader.fetch_ahead(setup.reader.wish(ONE), SIZE, learnt.append)
+        await setup.fetch_ahead(ONE, SIZE, learnt.append)
         assert setup.source.asked == [(3 * MIB, 5 * MIB), (6 * MIB, None)]
         assert await setup.reader.has_all(ONE, SIZE)
         assert set(learnt) == {SIZE}
