@@ -27,18 +27,32 @@ from ..settings import KIB
 
 _READ_BYTES = 256 * KIB
 """The cost is by the piece, not by the byte: with 64 KiB, large instances take half as long again, or longer."""
+_PORTS = {"http": 80, "https": 443}
 _MAX_HEAD_BYTES = 100 * KIB
 """Of an answer's status line and headers, which real servers fill with less than 1 KiB."""
 
 
+Origin = tuple[str, str, int]
+
+
+def origin_of(url: httpx.URL) -> Origin:
+    """Scheme, host and port."""
+    return url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(url.scheme, 0)
+
+
 def is_direct(url: httpx.URL) -> bool:
-    """Whether ``url`` can be reached without a proxy, as far as the environment tells (HTTPS_PROXY, NO_PROXY)."""
+    """Whether ``url`` can be reached by HTTP without a proxy, as far as the environment tells.
+
+    HTTPS_PROXY, NO_PROXY and their like, read as urllib and curl read them.
+    """
+    scheme, host, port = origin_of(url)
     proxies = getproxies()
-    return not (url.scheme in proxies or "all" in proxies) or bool(proxy_bypass(url.host))
+    is_proxied = (scheme in proxies or "all" in proxies) and not proxy_bypass(f"{host}:{port}")
+    return scheme in _PORTS and bool(host) and not is_proxied
 
 
 class Connections(httpx.AsyncBaseTransport):
-    """Up to ``number`` connections to the origin of all requests. Requests have no body."""
+    """Up to ``number`` connections. All requests are for one and the same origin, and have no body."""
 
     def __init__(self, number: int, idle_seconds: float, certificates: ssl.SSLContext) -> None:
         """
@@ -49,6 +63,7 @@ class Connections(httpx.AsyncBaseTransport):
         self._idle_seconds = idle_seconds
         self._free = trio.Semaphore(number)
         self._idle: deque[tuple[float, _Connection]] = deque()  # since when; the one used last is last
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to ``request``, its body still to come; waits while as many others as there may be are open.
@@ -73,7 +88,8 @@ class Connections(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and each of the others when its answer is."""
+        self._closed = True
         while self._idle:
             await self._idle.popleft()[1].aclose()
 
@@ -92,15 +108,13 @@ class Connections(httpx.AsyncBaseTransport):
         return trio.current_time() - since > self._idle_seconds
 
     async def _connect(self, request: httpx.Request) -> _Stream:
-        url = request.url
+        scheme, host, port = origin_of(request.url)
         seconds = _timeout(request, "connect")
         stream: _Stream | None = None
         try:
             with trio.fail_after(seconds):
-                port = url.port or (443 if url.scheme == "https" else 80)
-                stream = await trio.open_tcp_stream(url.raw_host.decode("ascii"), port)
-                if url.scheme == "https":
-                    host = url.raw_host.decode("ascii")
+                stream = await trio.open_tcp_stream(host, port)
+                if scheme == "https":
                     stream = trio.SSLStream(stream, self._certificates, server_hostname=host, https_compatible=True)
                     await stream.do_handshake()
                 return stream
@@ -109,14 +123,14 @@ class Connections(httpx.AsyncBaseTransport):
                 await trio.aclose_forcefully(stream)
             if isinstance(error, trio.TooSlowError):
                 raise httpx.ConnectTimeout(f"no connection within {seconds:g} s") from error
-            if isinstance(error, OSError | trio.BrokenResourceError):
+            if isinstance(error, OSError | UnicodeError | trio.BrokenResourceError):  # UnicodeError: of the name
                 raise httpx.ConnectError(_reason(error)) from error
             raise
 
     async def _give_back(self, connection: _Connection) -> None:
         """Its answer is not read any more."""
         try:
-            if connection.begin_anew():
+            if connection.begin_anew() and not self._closed:
                 self._idle.append((trio.current_time(), connection))
             else:
                 await connection.aclose()
@@ -191,10 +205,16 @@ class _Connection:
         What a server sends beyond the answer's end would be taken for the next answer.
         """
         states = {self._protocol.our_state, self._protocol.their_state}
-        if states != {h11.DONE} or self._protocol.trailing_data[0]:
+        if states != {h11.DONE} or self._protocol.trailing_data[0] or self._has_more_under_tls:
             return False
         self._protocol.start_next_cycle()
         return True
+
+    @property
+    def _has_more_under_tls(self) -> bool:
+        """Whether bytes have come that are not decrypted, or not taken yet; trio does not tell of the former."""
+        stream = self._stream
+        return isinstance(stream, trio.SSLStream) and bool(stream.pending() or stream._incoming.pending)
 
     @property
     def is_usable(self) -> bool:
@@ -220,6 +240,8 @@ class _Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._closed is None:
+            raise httpx.StreamClosed
         if not self._ended:
             event = await self._connection.receive()
             if isinstance(event, h11.Data):
@@ -228,7 +250,6 @@ class _Body(httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        self._ended = True
         closed, self._closed = self._closed, None
         if closed is not None:
             await closed()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -33,7 +35,7 @@ from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import faults
 from .answer import Answer, drop, raw_body
-from .connections import Connections, is_direct
+from .connections import Connections, Origin, is_direct, origin_of
 from .faults import Transient
 
 T = TypeVar("T")
@@ -67,27 +69,38 @@ class Transport:
         self._archive = archive
         self._settings = settings
         self._stats = stats
-        self._client = self._build_client(auth, wire)
+        certificates = httpx.create_ssl_context()  # read once: that takes longer than all else
+        build_client = partial(self._build_client, auth, certificates)
+        # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
+        self._origin = _direct_origin(archive.base_url) if wire is None else None
+        self._near = build_client(Connections(settings.max_connections, archive.keepalive_seconds, certificates))
+        self._far = build_client(wire)
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
         self._serves = True
 
-    def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-        number, idle_seconds = self._settings.max_connections, self._archive.keepalive_seconds
-        certificates = httpx.create_ssl_context()  # read once: that takes longer than all else
-        origin = _origin(self._archive.base_url) if wire is None else None
+    def _build_client(
+        self, auth: httpx.Auth | None, certificates: ssl.SSLContext, wire: httpx.AsyncBaseTransport | None
+    ) -> httpx.AsyncClient:
+        settings = self._settings
         return httpx.AsyncClient(
             auth=auth,
             transport=wire,
-            mounts={} if origin is None else {origin: Connections(number, idle_seconds, certificates)},
             verify=certificates,
             headers={"User-Agent": f"idcfs/{_version()}"},
-            timeout=httpx.Timeout(self._settings.timeout_seconds, connect=self._settings.connect_timeout_seconds),
-            limits=httpx.Limits(max_connections=number, keepalive_expiry=idle_seconds),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # they would be sent again, whatever is in them
+            timeout=httpx.Timeout(settings.timeout_seconds, connect=settings.connect_timeout_seconds),
+            limits=httpx.Limits(
+                max_connections=settings.max_connections, keepalive_expiry=self._archive.keepalive_seconds
+            ),
             follow_redirects=False,  # _follow does it: httpx would read, and unpack, the whole body of each
             event_hooks={"request": [self._count_request]},
         )
+
+    def _client(self, url: httpx.URL) -> httpx.AsyncClient:
+        """Who brings requests to ``url``."""
+        return self._near if origin_of(url) == self._origin else self._far
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,7 +108,8 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._near.aclose()
+        await self._far.aclose()
 
     async def get_json(
         self, path: str, params: Mapping[str, str | int] | None = None, *, kind: Kind = "qido_requests"
@@ -164,10 +178,10 @@ class Transport:
     ) -> Answer:
         where = self._where(path)
         try:
-            request = self._client.build_request(
-                "GET", self._archive.base_url + path, params=params, headers=headers, extensions={"idcfs_kind": kind}
-            )
-            response = await self._follow(await self._client.send(request, stream=True), where)
+            url = httpx.URL(self._archive.base_url + path)
+            client = self._client(url)
+            request = client.build_request("GET", url, params=params, headers=headers, extensions={"idcfs_kind": kind})
+            response = await self._follow(await client.send(request, stream=True), where)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise faults.of_request(error, where) from error
         return Answer(response, where, self._stats)
@@ -182,7 +196,7 @@ class Transport:
             request = response.next_request
             # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
             auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
-            response = await self._client.send(request, stream=True, auth=auth)
+            response = await self._client(request.url).send(request, stream=True, auth=auth)
             followed += 1
         return response
 
@@ -307,15 +321,13 @@ async def _read_some(answer: Answer) -> bytes:
     return body[:MAX_ERROR_BYTES]
 
 
-def _origin(base_url: str) -> str | None:
-    """The origin of ``base_url``, as httpx names it; None where it is reached through a proxy, or not at all."""
-    try:
+def _direct_origin(base_url: str) -> Origin | None:
+    """The origin of ``base_url``; None where it is reached through a proxy, or not at all."""
+    with suppress(httpx.InvalidURL):
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        return None
-    if url.scheme not in ("http", "https") or not url.host or not is_direct(url):
-        return None
-    return str(url.copy_with(raw_path=b"/")).rstrip("/")
+        if is_direct(url):
+            return origin_of(url)
+    return None
 
 
 def _version() -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -21,7 +22,7 @@ from cachetools import LRUCache
 from ..errors import Damaged, Gone, IdcfsError
 from ..settings import ContentSettings
 from ..stats import Stats
-from .instance import Siblings
+from .instance import Instance, Siblings
 from .reader import Reader, Wish
 
 NEAR = 32
@@ -156,6 +157,9 @@ class Prefetcher:
     def _fetch_ahead(self, trail: _Trail) -> None:
         """Start what may be fetched now."""
         self._hungry[trail] = None
+        self._start()
+
+    def _start(self) -> None:
         while (following := self._next()) is not None:
             self._nursery.start_soon(self._work, *following)
 
@@ -165,21 +169,25 @@ class Prefetcher:
             return None
         for trail in list(self._hungry):
             del self._hungry[trail]
-            ordinal = self._following(trail)
-            if ordinal is not None:
+            following = self._following(trail)
+            if following is not None:
                 self._hungry[trail] = None  # behind the others
-                return trail, ordinal, self._begin(trail, ordinal)
+                return trail, following[0], self._begin(trail, *following)
         return None
 
-    def _following(self, trail: _Trail) -> int | None:
-        """The sibling of a series to fetch next, if any."""
+    def _following(self, trail: _Trail) -> tuple[int, Instance] | None:
+        """The sibling of a series to fetch next, if any; one that cannot be asked for is passed over."""
         if trail.direction == 0 or trail.given_up or trail.is_idle:
             return None
-        return next((ordinal for ordinal in self._window(trail) if ordinal not in trail.tried), None)
+        for ordinal in self._window(trail):
+            if ordinal not in trail.tried:
+                with suppress(Damaged):
+                    return ordinal, trail.siblings.instance(ordinal)
+        return None
 
-    def _begin(self, trail: _Trail, ordinal: int) -> Wish:
+    def _begin(self, trail: _Trail, ordinal: int, instance: Instance) -> Wish:
         trail.tried.add(ordinal)
-        wish = trail.fetching[ordinal] = self._reader.wish(trail.siblings.instance(ordinal))
+        wish = trail.fetching[ordinal] = Wish(self._reader, instance)
         self._fetches += 1
         if not self._watching:
             self._watching = True
@@ -207,29 +215,33 @@ class Prefetcher:
         All in one task, where the next request is sent as soon as an answer has ended. A task for each would first
         have to wait for its turn, and while 16 downloads keep the processor busy a turn takes milliseconds.
         """
-        await self._reader.look_up(wish.instance)
-        for _ in range(2):  # the opened file that led here takes as long to get its slot, and comes first
-            await trio.lowlevel.checkpoint()
-        following: tuple[_Trail, int, Wish] | None = trail, ordinal, wish
-        while following is not None:
+        await self._fetch(trail, ordinal, wish, gives_way=True)
+        while (following := self._next()) is not None:
             await self._fetch(*following)
-            following = self._next()
 
-    async def _fetch(self, trail: _Trail, ordinal: int, wish: Wish) -> None:
+    async def _fetch(self, trail: _Trail, ordinal: int, wish: Wish, *, gives_way: bool = False) -> None:
         try:
+            if gives_way:
+                await self._give_way(wish.instance)
             await self._fetch_one(trail, ordinal, wish)
         except (Gone, Damaged):
             pass  # of this sibling alone, or the download was stopped
         except IdcfsError as error:
             log.debug("nothing more is fetched ahead of series %s: %s", trail.siblings.series, error)
-            self._give_up(trail)
+            self._give_up(trail, wish)
         except Exception:
             log.exception("fetching ahead of series %s failed: this is a bug", trail.siblings.series)
-            self._give_up(trail)
+            self._give_up(trail, wish)
         finally:
             if not wish.given_up:
                 wish.give_up()
                 self._end(trail, ordinal)
+
+    async def _give_way(self, instance: Instance) -> None:
+        """To the opened file that led here: it takes as long to get its slot, and comes first."""
+        await self._reader.look_up(instance)
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
 
     async def _fetch_one(self, trail: _Trail, ordinal: int, wish: Wish) -> None:
         siblings = trail.siblings
@@ -248,10 +260,14 @@ class Prefetcher:
         else:
             trail.fetched.add(ordinal)
 
-    def _give_up(self, trail: _Trail) -> None:
-        """The archive fails: whoever reads shall hear of it, nobody else needs to."""
-        trail.given_up = True
-        self._stop(trail)
+    def _give_up(self, trail: _Trail, wish: Wish) -> None:
+        """The archive fails: whoever reads shall hear of it, nobody else needs to.
+
+        What failed may have been stopped long before, and somebody reads the series anew.
+        """
+        if not wish.given_up:
+            trail.given_up = True
+            self._stop(trail)
 
     def _stop(self, trail: _Trail) -> None:
         """Stop what is being fetched of a series; it may be fetched another time."""
@@ -267,5 +283,6 @@ class Prefetcher:
             for trail in active:
                 if trail.is_idle:
                     self._stop(trail)
+            self._start()
             await trio.sleep(1)
         self._watching = False

@@ -103,10 +103,6 @@ class Reader:
         finally:
             self.close(instance)
 
-    def wish(self, instance: Instance) -> Wish:
-        """For ``fetch_ahead``."""
-        return Wish(self, instance)
-
     async def fetch_ahead(self, wish: Wish, size: int | None, learn: Callable[[int], None]) -> None:
         """Fetch all of an instance into the cache, giving way to who reads; or less, if the wish is given up.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -211,6 +212,36 @@ async def test_bodies_come_whole_over_tls_and_its_connections_are_reused(tls: ss
         assert server.connections == 1
 
 
+async def test_what_comes_beyond_an_answer_under_tls_is_not_taken_for_the_next(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, surplus = http(200, b'["mine"]').chunks[0], http(200, b'["of another"]').chunks[0]
+    encrypt_and_send = trio.SSLStream.send_all
+
+    async def send_all(stream: trio.SSLStream[trio.SocketStream], data: bytes) -> None:
+        """Of the server: two TLS records in one segment."""
+        if data != mine:
+            await encrypt_and_send(stream, data)
+            return
+        records = bytearray()
+
+        async def hold(encrypted: bytes) -> None:
+            records.extend(encrypted)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stream.transport_stream, "send_all", hold)
+            await encrypt_and_send(stream, mine)
+            await encrypt_and_send(stream, surplus)
+        await stream.transport_stream.send_all(bytes(records))
+
+    monkeypatch.setattr(trio.SSLStream, "send_all", send_all)
+    async with serving(Reply([mine]), tls=tls) as server, transport_to(server.url) as transport:
+        for _ in range(3):
+            with trio.fail_after(5):
+                assert await transport.get_json("/x") == ["mine"]
+        assert server.connections == 3
+
+
 @pytest.mark.parametrize("then", ["close", "reset", "hang"])
 async def test_a_body_that_breaks_off_under_tls_is_an_error(tls: ssl.SSLContext, then: str) -> None:
     cut = raw("Content-Length: 99\r\n", b"abc", then=then)
@@ -245,6 +276,67 @@ async def test_a_server_that_speaks_no_tls_cannot_be_reached(then: str) -> None:
             for _ in range(2):
                 with trio.fail_after(5), pytest.raises((Unreachable, DeadlinePassed)):
                     await transport.get_json("/x")
+
+
+async def test_another_port_of_the_same_host_is_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_tcp_stream = trio.open_tcp_stream
+    async with serving(http(200, b'["of the other"]')) as other:
+        away = http(302, b"", f"Location: {other.url}/y\r\n")
+        async with serving(away, http(200, b'["wrong"]')) as server:
+            theirs = int(server.url.rpartition(":")[2])
+
+            async def mapped(host: str, port: int, **how: Any) -> trio.SocketStream:
+                return await open_tcp_stream(host, theirs if port == 80 else port, **how)
+
+            monkeypatch.setattr(trio, "open_tcp_stream", mapped)
+            async with transport_to("http://127.0.0.1") as transport:
+                assert await transport.get_json("/x") == ["of the other"]
+            assert (len(server.requests), len(other.requests)) == (1, 1)
+
+
+async def test_cookies_are_not_kept() -> None:
+    replies = [http(200, b"[]", f"Set-Cookie: {cookie}\r\n") for cookie in ("a=b", "a=\N{PILE OF POO}; Path=/")]
+    async with serving(*replies) as server, transport_to(server.url) as transport:
+        for _ in range(3):
+            assert await transport.get_json("/x") == []
+    assert not any("Cookie" in head for head in server.requests)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".org"])
+async def test_a_host_that_cannot_be_one_is_unreachable(host: str) -> None:
+    async with transport_to(f"http://{host}", max_attempts=1) as transport:
+        with trio.fail_after(5), pytest.raises(IdcfsError):
+            await transport.get_json("/x")
+
+
+async def test_a_body_that_was_closed_is_not_whole() -> None:
+    async with serving(OK) as server:
+        connections = Connections(1, 1.0, ssl.create_default_context())
+        answer = await connections.handle_async_request(httpx.Request("GET", server.url))
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        await answer.aclose()
+        with pytest.raises(httpx.StreamClosed):
+            await anext(aiter(answer.stream))
+
+
+@pytest.mark.parametrize(
+    ("url", "exempt", "direct"),
+    [
+        ("https://archive.org", "", False),
+        ("https://archive.org", "archive.org", True),
+        ("https://archive.org", ".org", True),
+        ("https://archive.org:8443", "archive.org:8443", True),
+        ("https://archive.org:8443", "archive.org:443", False),
+        ("https://archive.org", "*", True),
+        ("http://archive.org", "", True),
+    ],
+)
+def test_who_is_exempt_from_the_proxy(url: str, exempt: str, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:3128")
+    monkeypatch.setenv("no_proxy", exempt)
+    assert is_direct(httpx.URL(url)) is direct
 
 
 async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

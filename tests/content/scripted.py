@@ -18,7 +18,7 @@ import trio.testing
 from idcfs.content.blocks import MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.instance import Instance
-from idcfs.content.reader import Reader
+from idcfs.content.reader import Reader, Wish
 from idcfs.content.tiers import Tiers
 from idcfs.settings import GIB, KIB, MIB, ContentSettings
 from idcfs.stats import Stats
@@ -200,7 +200,7 @@ class Setup:
 
     async def fetch_ahead(self, one: Instance, size: int | None, learn: Callable[[int], None]) -> None:
         """Wish for it until it is there."""
-        wish = self.reader.wish(one)
+        wish = Wish(self.reader, one)
         try:
             await self.reader.fetch_ahead(wish, size, learn)
         finally:

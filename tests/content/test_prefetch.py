@@ -14,7 +14,7 @@ import trio.testing
 
 from idcfs.content.instance import Instance
 from idcfs.content.prefetch import IDLE_SECONDS, NEAR, Prefetcher
-from idcfs.errors import Gone, Unreachable
+from idcfs.errors import Damaged, Gone, Unreachable
 from idcfs.settings import KIB, MIB
 from tests.content.scripted import Script, Setup, dicom, instance, reading, sound
 from tests.turns import Turns
@@ -36,11 +36,15 @@ class Series:
     first: int = 0
     """Ordinal in the source of its first instance."""
     sizes: dict[int, int] = field(default_factory=dict)
+    nameless: frozenset[int] = frozenset()
+    """Ordinals whose names are no UID."""
 
     def __len__(self) -> int:
         return self.number
 
     def instance(self, ordinal: int) -> Instance:
+        if ordinal in self.nameless:
+            raise Damaged(f"{ordinal} has no valid UID")
         return instance(uid(self.first + ordinal))
 
     def size(self, ordinal: int) -> int:
@@ -388,6 +392,43 @@ async def test_a_mistake_of_ours_ends_nothing_but_the_fetching(
         await tool.read(2)
         assert await tool.settle() == {0, 1, 2}
     assert "this is a bug" in caplog.text
+
+
+async def test_siblings_that_cannot_be_asked_for_are_passed_over(autojump_clock: object) -> None:
+    async with following(settings={"prefetch": 2}) as tool:
+        tool.series.nameless = frozenset({2, 3, 6, 99})
+        await tool.read(0)
+        await tool.read(1)
+        assert await tool.settle() == {0, 1, 4, 5}
+        await tool.read(4)
+        await tool.read(5)
+        assert await tool.settle() == {0, 1, 4, 5, 7, 8, 9}
+
+
+async def test_what_fails_after_it_was_stopped_stops_nobody_who_reads_again(autojump_clock: object) -> None:
+    late = Script(
+        dicom(uid(2), SMALL),
+        announced=SMALL,
+        chunks=(16 * KIB, 4 * KIB),
+        chunk_seconds=9,
+        breaks_at=16 * KIB,
+        break_error=Unreachable("late"),
+    )
+    async with following(settings={"prefetch": 4}, changed={2: late}) as tool:
+        await tool.read(0)
+        await tool.read(1)
+        await trio.sleep(12)  # all is stopped, but for what is nearly done
+        assert tool.setup.stats["running_downloads"] == 1
+        for ordinal in (20, 21):
+            tool.setup.reader.open(tool.series.instance(ordinal))
+            tool.prefetcher.opened(tool.series, ordinal)
+        await trio.sleep(8)
+        assert tool.setup.stats["running_downloads"] == 0
+        [trail] = tool.prefetcher._trails.values()
+        assert not trail.given_up
+        for ordinal in (20, 21):
+            tool.setup.reader.close(tool.series.instance(ordinal))
+            tool.prefetcher.closed(tool.series, ordinal, 0)
 
 
 async def test_a_series_that_is_followed_no_longer_is_not_fetched(
