@@ -38,8 +38,8 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     """Fetch every file under PATH… into the disk cache of the mount it lies in.
 
     PATH is any directory or file of a mounted idcfs. Instead of PATH, or where PATH is -, paths are taken from stdin,
-    one a line. What is cached already costs no request, so what was stopped can be run again. When it ends by
-    itself, all that it fetched is written to disk.
+    one a line. What is cached already costs no request, so what was stopped can be run again. Unless it was stopped or
+    gave up, all that it fetched is on disk when it ends.
     """
     found = warming.patiently(partial(warming.find, _given(paths)))
     if found.refused:
@@ -60,7 +60,9 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
         fail(f"gave up: {work.gave_up}; run it again to go on", 1)
-    if work.is_full or work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:
+    if work.is_full:
+        fail(f"stopped: the disk cache has room for {room:,} bytes only: mount with a larger --cache-size", 1)
+    if work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:
         fail(f"the disk cache, with room for {room:,} bytes, does not hold all of it: see --cache-size and the log", 1)
     if work.failed:
         sys.exit(1)

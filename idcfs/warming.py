@@ -90,9 +90,9 @@ class Warming:
         self, paths: Iterable[str], jobs: int, room: int, still_mounted: Callable[[], bool], sync: Callable[[], None]
     ) -> None:
         """
-        :param room: bytes that the disk cache may take; it stops where files need more, which would push out others.
+        :param room: bytes that the disk cache may take; it stops once those read take more, and push out others.
         :param still_mounted: asked when something fails; if not, the rest is not tried.
-        :param sync: called when all is read; returns when it is on disk.
+        :param sync: called when nothing more is read; returns when it is on disk.
         """
         self.files = self.files_known = 0
         self.bytes = self.bytes_known = 0
@@ -141,6 +141,10 @@ class Warming:
         except Empty:
             return None
 
+    def _goes_on(self) -> bool:
+        """Whether more is to be read."""
+        return not (self._stop.is_set() or self.is_full)
+
     def _wait(self) -> None:
         self._listers.finish()
         self.walking = False
@@ -153,7 +157,7 @@ class Warming:
         self._ended.set()
 
     def _list(self, path: str) -> None:
-        if self._stop.is_set():
+        if not self._goes_on():
             return
         try:
             status = os.stat(path)
@@ -163,7 +167,7 @@ class Warming:
             directories = []
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if self._stop.is_set():
+                    if not self._goes_on():
                         return
                     if entry.is_dir(follow_symlinks=False):
                         directories.append(entry.path)
@@ -178,7 +182,7 @@ class Warming:
         self._readers.give([(path, size)])
 
     def _read(self, file: tuple[str, int]) -> None:
-        if self._stop.is_set():
+        if not self._goes_on():
             return
         path, size = file
         done = 0
@@ -188,19 +192,17 @@ class Warming:
                 exact = os.fstat(descriptor).st_size
                 self._add(bytes_known=exact - size)
                 size = exact
-                while not self._stop.is_set() and (count := os.readv(descriptor, [buffer])):
+                while self._goes_on() and (count := os.readv(descriptor, [buffer])):
                     done += count
                     self._add(bytes=count)
         except OSError as error:
             self._add(bytes_known=done - size)
             self._fail(path, error)
         else:
-            if not self._stop.is_set():
+            if self._goes_on():
                 self._add(files=1, disk_bytes=disk_bytes(done))
                 self._in_a_row = 0
-                if self.disk_bytes > self._room:
-                    self.is_full = True
-                    self._stop.set()
+                self.is_full = self.is_full or self.disk_bytes > self._room
 
     def _add(self, **amounts: int) -> None:
         with self._lock:
@@ -215,12 +217,16 @@ class Warming:
             return
         reason = error.strerror or str(error)
         with self._lock:
+            if self.gave_up:
+                return
             self.failed += 1
             self._in_a_row = self._in_a_row + 1 if error.errno in _AWAY else 0
-            too_many = self._in_a_row >= _FAILURES_IN_A_ROW
+            if self._in_a_row >= _FAILURES_IN_A_ROW:
+                self.gave_up = f"{_FAILURES_IN_A_ROW} failures in a row ({reason})"
+            is_last = bool(self.gave_up)
         self._tell(Failure(path, reason))
-        if too_many:
-            self._give_up(f"{_FAILURES_IN_A_ROW} failures in a row ({reason})")
+        if is_last:
+            self._stop.set()
 
     def _tell(self, failure: Failure) -> None:
         while not self._stop.is_set():

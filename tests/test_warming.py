@@ -172,6 +172,8 @@ def test_it_stops_where_the_disk_cache_holds_no_more(tmp_path: Path) -> None:
     work = started(tmp_path, jobs=1, room=5 * disk_bytes(10), sync=synced.set)
     assert not ended(work)
     assert (work.files, work.is_full, work.gave_up, work.stopped) == (6, True, "", False)
+    assert synced.is_set()
+    synced.clear()
     work = started(tmp_path, jobs=1, room=20 * disk_bytes(10), sync=synced.set)
     assert not ended(work)
     assert (work.files, work.is_full) == (20, False)

@@ -60,6 +60,11 @@ class Arrival:
         self._skip = 0
 
     @property
+    def start(self) -> int:
+        """Where the bytes asked for begin."""
+        return self._first * BLOCK_BYTES
+
+    @property
     def position(self) -> int:
         """Up to which byte it has arrived."""
         return self._block * BLOCK_BYTES + self._filled
@@ -69,7 +74,7 @@ class Arrival:
         """Where the next body is asked to start: further on only if more is wanted of bytes that cannot change."""
         if self._checked and self._instance.is_fixed and not self.has_all:
             return self.position
-        return self._start
+        return self.start
 
     @property
     def is_checked(self) -> bool:
@@ -114,7 +119,7 @@ class Arrival:
         if announced is not None:
             self._agree_on_size(announced)
             self._announced = True
-        if start in (self._start, self.position):
+        if start in (self.start, self.position):
             self._skip = self.position - start
             self._again = xxh3_128()
         elif start == 0:
@@ -182,11 +187,6 @@ class Arrival:
         self._check(whole=False)
         if self._filled == BLOCK_BYTES and self.position != self._end:
             self._keep()
-
-    @property
-    def _start(self) -> int:
-        """Where the bytes asked for begin."""
-        return self._first * BLOCK_BYTES
 
     @property
     def _end(self) -> int | None:

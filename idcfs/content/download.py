@@ -44,6 +44,10 @@ reads, far shorter than anybody's patience."""
 _LONG_SEEK_BYTES = 64 * MIB
 """Passing over so much takes seconds: the log says why a reader waits."""
 
+_HEADER_BYTES = 3 * MIB
+_ENOUGH_FOR_A_HEADER = 3 * MIB + MIB // 2
+"""Who reads a header wants up to 2.3 MiB, so far the kernel reads ahead of him: then no more than this is fetched."""
+
 _TO_THE_END = 1 << 62
 
 
@@ -326,7 +330,10 @@ class Download:
         if self._size_waiters and not self._arrival.has_proven_size:
             return False  # only the end can show it
         block_end = -(-self._wanted_end // BLOCK_BYTES) * BLOCK_BYTES
-        return self._arrival.position >= max(self._wanted_end + self._settings.read_ahead_bytes, block_end)
+        enough = max(self._wanted_end + self._settings.read_ahead_bytes, block_end)
+        if self._wanted_end <= self._arrival.start + _HEADER_BYTES:
+            enough = min(enough, self._arrival.start + _ENOUGH_FOR_A_HEADER)
+        return self._arrival.position >= enough
 
     def _run_to(self, end: int) -> None:
         if end > self._wanted_end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pty
 import re
@@ -24,6 +25,7 @@ from tests.twin.client import Twin
 DOES_NOT_HOLD = (
     r"idcfs: the disk cache, with room for [\d,]+ bytes, does not hold all of it: see --cache-size and the log\n"
 )
+STOPPED = r"idcfs: stopped: the disk cache has room for 4,194,304 bytes only: mount with a larger --cache-size\n"
 
 
 def warm(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -236,14 +238,18 @@ def test_without_a_disk_cache_nothing_is_fetched(mount: MountMaker, twin: Twin, 
     assert counters(made)["requests"] == 0
 
 
-def test_more_than_the_cache_holds_is_told_and_not_fetched(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
-    made = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB")
+def test_more_than_the_cache_holds_is_told_and_not_fetched(
+    mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
+) -> None:
+    made = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB", cache=tmp_path / "cache")
     done = warm(made.path / "rider_twin")  # 47 files, 6 MB
     files, _, failed = summary(done.stdout)
     assert (done.returncode, failed) == (1, 0)
     assert 20 < files < 40
-    assert re.fullmatch(DOES_NOT_HOLD, done.stderr)
+    assert re.fullmatch(STOPPED, done.stderr)
     assert len(done.stderr.splitlines()) == 1
+    kept = json.loads(run([*IDCFS, "cache", "info", "--json", "--cache-dir", tmp_path / "cache"]))
+    assert kept["blocks"] > 20  # on disk as soon as it says so
 
 
 @pytest.mark.parametrize("left", [16 * MIB, 1 * MIB])
