@@ -75,7 +75,7 @@ def main() -> None:
     default=f"{ContentSettings().disk_cache_bytes // GIB}GiB",
     show_default=True,
     metavar="SIZE",
-    help="Disk space for file contents; 5 % of the disk always stay free.  0: nothing is kept on disk",
+    help="Disk space for file contents; 5 % of the disk always stays free.  0: nothing is kept on disk",
 )
 @click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE", help="Memory for file contents.")
 @click.option(

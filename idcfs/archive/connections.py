@@ -27,10 +27,9 @@ from ..settings import KIB
 
 _READ_BYTES = 256 * KIB
 """The cost is by the piece, not by the byte: with 64 KiB, large instances take half as long again, or longer."""
-_PORTS = {"http": 80, "https": 443}
 _MAX_HEAD_BYTES = 100 * KIB
 """Of an answer's status line and headers, which real servers fill with less than 1 KiB."""
-
+_PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
 
