@@ -8,32 +8,28 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from . import fuse, heap, mounts
 from .content.blocks import MemoryTier
 from .content.disk import UNBOUNDED, DiskTier
-from .content.instance import Body, Instance
 from .content.prefetch import Prefetcher
 from .content.reader import Reader
 from .content.tiers import Tiers
-from .errors import IdcfsError, Unreachable, UsageError
+from .errors import IdcfsError, UsageError
 from .filesystem import Filesystem
 from .namespace.catalog import Catalog
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
 from .namespace.store import SeriesStore
 from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
+from .sources import Archive, Offline
 from .stats import Stats
-
-if TYPE_CHECKING:
-    from .archive.dicomweb import DicomwebArchive, SeriesRecord
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them unmounts."""
@@ -65,7 +61,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
     stats = Stats()
     async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
-        archive = _Offline() if settings.offline else _Archive(settings, stats, clients)
+        archive = Offline() if settings.offline else Archive(settings, stats, clients)
         store = SeriesStore(settings.cache_dir / STORE_NAME)
         memory, disk = _open_tiers(settings, stats)
         stack.callback(disk.close)
@@ -102,67 +98,6 @@ def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, Disk
     return memory, disk
 
 
-class _Offline:
-    """What stands in for the archive where no request may be sent."""
-
-    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
-        """Never answers."""
-        _refuse_offline(f"the list of series {series_uid}")
-
-    async def search_series(self) -> list[SeriesRecord]:
-        """Never answers."""
-        _refuse_offline("the list of all series")
-
-    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
-        """Never answers."""
-        _refuse_offline(str(instance))
-
-
-def _refuse_offline(what: str) -> NoReturn:
-    error = Unreachable(f"{what} is not in the cache, and this mount is offline")
-    error.reported = True  # who mounted it so knows
-    raise error
-
-
-class _Archive:
-    """The archive's client, made when the first request is sent.
-
-    Its libraries take a third of a mount's time to load, and mounting sends no request.
-    """
-
-    def __init__(self, settings: MountSettings, stats: Stats, stack: AsyncExitStack) -> None:
-        self._settings = settings
-        self._stats = stats
-        self._stack = stack
-        self._lock = trio.Lock()
-        self._client: DicomwebArchive | None = None
-
-    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
-        """SOPInstanceUIDs of a series."""
-        return await (await self._made()).search_instances(study_uid, series_uid, expected)
-
-    async def search_series(self) -> list[SeriesRecord]:
-        """Every series of the archive."""
-        return await (await self._made()).search_series()
-
-    @asynccontextmanager
-    async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[Body]:
-        """The bytes of an instance."""
-        async with (await self._made()).fetch(instance, start, stop) as body:
-            yield body
-
-    async def _made(self) -> DicomwebArchive:
-        async with self._lock:
-            if self._client is None:
-                from .archive.dicomweb import DicomwebArchive
-                from .archive.transport import Transport
-
-                archive = self._settings.archive
-                transport = Transport(archive, self._settings.transport, self._stats)
-                self._client = DicomwebArchive(await self._stack.enter_async_context(transport), archive)
-        return self._client
-
-
 async def _answer(adapter: fuse.Adapter, settings: MountSettings, ready: Callable[[], None]) -> None:
     """Mounted, until unmounted or a signal comes."""
     mountpoint = settings.mountpoint
@@ -192,7 +127,7 @@ async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) 
         scope.cancel()
 
 
-def _search(archive: _Archive | _Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:
+def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:
     """What makes the catalog of what the archive itself lists."""
     return partial(
         search_catalog, archive.search_series, settings.archive, settings.cache_dir, offline=settings.offline

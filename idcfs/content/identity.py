@@ -13,8 +13,8 @@ import zlib
 from typing import NamedTuple
 
 from ..errors import Damaged
+from ..filemeta import LONG_LENGTH, after_file_meta, has_file_meta, parse_file_meta
 from ..settings import KIB
-from .filemeta import LONG_LENGTH, after_file_meta, has_file_meta, parse_file_meta
 from .instance import Instance
 
 _IMPLICIT = "1.2.840.10008.1.2"

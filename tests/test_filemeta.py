@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.content.filemeta import FileMeta, parse_file_meta
 from idcfs.errors import Damaged
+from idcfs.filemeta import FileMeta, parse_file_meta
 from idcfs.settings import KIB
 from tests.content.scripted import EXPLICIT, LONG_LENGTH, element, part10
 

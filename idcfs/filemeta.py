@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ..errors import Damaged
-from ..settings import KIB
+from .errors import Damaged
+from .settings import KIB
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"
