@@ -65,6 +65,9 @@ class SeriesContent:
             instance_uid=self.listing.instance_uid(ordinal),
             transfer_syntaxes=series.transfer_syntaxes,
             is_fixed=bool(series.content),
+            bucket=series.bucket,
+            is_alone=series.instances == 1,
+            size=self.listing.exact_size(ordinal),
         )
 
     def size(self, ordinal: int) -> int:

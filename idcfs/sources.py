@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from .content.instance import Body, Instance
-from .errors import Unreachable
+from .errors import IdcfsError, Unreachable
 from .settings import MountSettings
 from .stats import Stats
 
@@ -31,6 +31,14 @@ class Offline:
     def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
         """Never answers."""
         _refuse_offline(str(instance))
+
+    def starts_anywhere(self, instance: Instance) -> bool:
+        """It makes no difference."""
+        return False
+
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+        """There is no other place."""
+        return False
 
 
 def _refuse_offline(what: str) -> NoReturn:
@@ -65,6 +73,14 @@ class Archive:
         """The bytes of an instance."""
         async with (await self._made()).fetch(instance, start, stop) as body:
             yield body
+
+    def starts_anywhere(self, instance: Instance) -> bool:
+        """Whether the archive may know ranges."""
+        return self._client is None or self._client.knows_ranges
+
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+        """There is no other place."""
+        return False
 
     async def _made(self) -> DicomwebArchive:
         async with self._lock:

@@ -42,11 +42,13 @@ class InstanceBody(Protocol):
     """The bytes of one stored instance, in chunks, in order; iterating raises Truncated or Damaged unless it is whole.
 
     ``size`` is the exact size of the instance in bytes where the headers tell it, else None; ``start`` the offset of
-    the first byte.
+    the first byte, ``stop`` that after the last if it is a range, None if it goes to the instance's end.
     """
 
     @property
     def start(self) -> int: ...
+    @property
+    def stop(self) -> int | None: ...
     @property
     def size(self) -> int | None: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
@@ -61,7 +63,7 @@ async def open_body(answer: ByteStream, start: int = 0, stop: int | None = None)
     """
     kind = _media_type(answer.headers.get("content-type", ""))
     if answer.status == 206:
-        return _WholeBody(answer, start, _size_by_range(answer, kind, start, stop))
+        return _WholeBody(answer, start, stop, _size_by_range(answer, kind, start, stop))
     if kind.startswith("multipart/"):
         return await _PartBody(answer).begin()
     if kind not in _INSTANCE_TYPES:
@@ -86,10 +88,11 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
 class _WholeBody:
     """Single part: the body is the instance, or the range of it that was asked for."""
 
-    def __init__(self, answer: ByteStream, start: int = 0, size: int | None = None) -> None:
+    def __init__(self, answer: ByteStream, start: int = 0, stop: int | None = None, size: int | None = None) -> None:
         """``size`` is the instance's, where it is known that the body is a range of it."""
         self._answer = answer
         self.start = start
+        self.stop = stop
         chunked = "transfer-encoding" in answer.headers
         length = answer.headers.get("content-length")
         # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
@@ -116,6 +119,7 @@ class _PartBody:
     """Multipart: the instance is the one part of the body."""
 
     start = 0
+    stop = None
 
     def __init__(self, answer: ByteStream) -> None:
         self.size: int | None = None

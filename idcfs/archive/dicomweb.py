@@ -120,6 +120,11 @@ class DicomwebArchive:
         path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/metadata"
         return self._items(await self._transport.get_json(path, kind="wado_requests"), path)
 
+    @property
+    def knows_ranges(self) -> bool:
+        """Whether it may be asked for a range: True until it has shown that it does not know them."""
+        return self._knows_ranges and SINGLE_PART in self._forms
+
     @asynccontextmanager
     async def fetch(
         self, instance: InstanceKey, start: int = 0, stop: int | None = None
@@ -139,7 +144,7 @@ class DicomwebArchive:
 
         A range of a multipart body would be one of its wrapping too.
         """
-        if SINGLE_PART not in self._forms or not self._knows_ranges:
+        if not self.knows_ranges:
             return None
         byte_range = f"bytes={start}-{'' if stop is None else stop - 1}"
         async with AsyncExitStack() as attempt:

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..errors import IdcfsError
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -28,6 +30,13 @@ class Instance:
         """Names the bytes, in caches that outlive releases of the index."""
         return self.content, self.instance_uid
 
+    bucket: str = ""
+    """Of IDC's public buckets, the one that holds it, by its name at AWS; empty where the index names none."""
+    is_alone: bool = False
+    """Whether the index says that its series has no other instance."""
+    size: int | None = None
+    """Exact size in bytes, if it was known when this was made."""
+
     def __str__(self) -> str:
         return f"instance {self.instance_uid} of series {self.series_uid}"
 
@@ -38,6 +47,10 @@ class Body(Protocol):
     @property
     def start(self) -> int:
         """Offset of the first byte: what was asked for, or 0 where the archive sends from the beginning only."""
+
+    @property
+    def stop(self) -> int | None:
+        """Offset after the last byte, where that was asked for and is sent; None: it goes to the instance's end."""
 
     @property
     def size(self) -> int | None:
@@ -54,6 +67,16 @@ class Source(Protocol):
         """Open bytes [start, stop) of ``instance``, to its end without ``stop``.
 
         A body that starts at 0 although another start was asked for goes to the instance's end.
+        """
+
+    def starts_anywhere(self, instance: Instance) -> bool:
+        """Whether it is worth asking for a range of ``instance``: not where that has been in vain before."""
+
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+        """Whether ``instance`` is fetched from another place from now on.
+
+        :param reason: what is wrong with the bytes that came; None: they are right, but begin too far from those that
+            are wanted, and a place where one can start anywhere would do better.
         """
 
 

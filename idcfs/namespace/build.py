@@ -29,7 +29,7 @@ from .names import PLAIN, escape, is_shortened
 
 PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 _REQUIRED = (*PATH_COLUMNS, "instanceCount", "series_size_MB")
-_OPTIONAL = ("crdc_series_uuid", "TransferSyntaxUID", "series_revised_idc_version")
+_OPTIONAL = ("crdc_series_uuid", "aws_bucket", "TransferSyntaxUID", "series_revised_idc_version")
 
 _BYTES_PER_MB = 1_000_000
 """``series_size_MB`` has six decimals, so this times it, rounded, is the exact byte sum (v25: all rows)."""
@@ -166,7 +166,7 @@ def read_index(source: Path) -> pa.Table:
 def _complete(table: pa.Table) -> pa.Table:
     """Every column there, in one type each, absent values as empty or UNKNOWN."""
     columns: dict[str, Any] = {}
-    for name in (*PATH_COLUMNS, "crdc_series_uuid", "TransferSyntaxUID"):
+    for name in (*PATH_COLUMNS, "crdc_series_uuid", "aws_bucket", "TransferSyntaxUID"):
         columns[name] = _column(table, name, pa.large_string(), "")
     counts = _within(_column(table, "instanceCount", pa.int64(), None), _MOST_INSTANCES, "instanceCount")
     columns["instanceCount"] = pc.fill_null(counts, UNKNOWN)
@@ -211,6 +211,7 @@ def catalog_table(index: pa.Table, releases: dict[int, int]) -> pa.Table:
     columns["bytes"] = index.column("bytes")
     columns["content"] = pc.cast(index.column("crdc_series_uuid"), pa.binary())
     columns["transfer_syntaxes"] = pc.cast(index.column("TransferSyntaxUID"), pa.binary())
+    columns["bucket"] = pc.cast(index.column("aws_bucket"), pa.binary())
     arrays = [_as(columns[field.name], field.type) for field in SCHEMA]
     totals = _total(columns["bytes"]), _total(columns["instances"])
     return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata(*totals, releases, values)))

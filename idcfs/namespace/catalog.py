@@ -26,7 +26,7 @@ from ..errors import Damaged
 from .names import escape, is_shortened, unescape
 from .nodes import Level
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever ``SCHEMA`` or its meaning changes, so that an older file is built anew."""
 
 UNKNOWN = -1
@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),  # exact sum of their sizes, or UNKNOWN
         ("content", pa.binary()),  # crdc_series_uuid: names the content version; empty if the index has none
         ("transfer_syntaxes", _NAME),  # UIDs, comma-separated; empty if the index has none
+        ("bucket", _NAME),  # aws_bucket: where the files stand; empty if the index has none
     ]
 )
 
@@ -64,6 +65,8 @@ class Series:
     total_bytes: int | None
     content: str
     transfer_syntaxes: frozenset[str]
+    bucket: str = ""
+    """Of IDC's public buckets, the one that holds its files, by its name at AWS."""
 
 
 class SeriesRecord(Protocol):
@@ -115,6 +118,7 @@ class Catalog:
         self._bytes = _numbers(columns["bytes"], "q")
         self._content = _Strings(columns["content"])
         self._transfer_syntaxes = _Strings(columns["transfer_syntaxes"])
+        self._bucket = _Strings(columns["bucket"])
 
     @classmethod
     def open(cls, path: Path) -> Catalog:
@@ -185,6 +189,7 @@ class Catalog:
             total_bytes=_known(self._bytes[row]),
             content=self._content[row].decode(),
             transfer_syntaxes=_split(self._transfer_syntaxes[row]),
+            bucket=self._bucket[row].decode(),
         )
 
 
@@ -204,6 +209,7 @@ def unsearched_table(collection: str) -> pa.Table:
         "bytes": UNKNOWN,
         "content": b"",
         "transfer_syntaxes": b"",
+        "bucket": b"",
     }
     values = {name.decode("latin-1"): collection} if is_shortened(name) else {}
     return pa.Table.from_pylist([row], schema=SCHEMA.with_metadata(metadata(0, 0, {}, values)))

@@ -20,6 +20,7 @@ from idcfs.content.disk import DiskTier
 from idcfs.content.instance import Instance
 from idcfs.content.reader import Reader, Wish
 from idcfs.content.tiers import Tiers
+from idcfs.errors import IdcfsError
 from idcfs.settings import GIB, KIB, MIB, ContentSettings
 from idcfs.stats import Stats
 
@@ -110,12 +111,12 @@ class ScriptedBody:
 
     def __init__(self, source: ScriptedSource, uid: str, script: Script, start: int, stop: int | None) -> None:
         self.start = start
+        self.stop = stop
         self.size = script.announced
         self._source = source
         self._uid = uid
         self._script = script
         self._position = start
-        self._stop = stop
         self._sizes = list(script.chunks)
 
     def __aiter__(self) -> Self:
@@ -130,7 +131,7 @@ class ScriptedBody:
             assert script.break_error is not None
             raise script.break_error
         size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
-        stops = [stop for stop in (script.breaks_at, script.stalls_at, self._stop) if stop is not None]
+        stops = [stop for stop in (script.breaks_at, script.stalls_at, self.stop) if stop is not None]
         chunk = script.data[self._position : min([self._position + size, *stops])]
         if not chunk:
             raise StopAsyncIteration
@@ -173,6 +174,15 @@ class ScriptedSource:
             await trio.sleep(script.close_seconds)
         finally:
             self.open_bodies -= 1
+
+    def starts_anywhere(self, instance: Instance) -> bool:
+        """Whether the next fetch will know ranges."""
+        script = self.scripts[instance.instance_uid]
+        return (script[0] if isinstance(script, list) else script).ranges
+
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+        """There is no other place."""
+        return False
 
 
 @dataclass

@@ -34,6 +34,7 @@ class Row:
     instanceCount: int | None = 2
     series_size_MB: float | None = 1.5
     crdc_series_uuid: str | None = "uuid"
+    aws_bucket: str | None = "idc-open-data"
     TransferSyntaxUID: str | None = "1.2.840.10008.1.2.1"
     series_revised_idc_version: int | None = 1
 
@@ -60,6 +61,7 @@ INDEX = pa.schema(
         ("instanceCount", pa.int64()),
         ("series_size_MB", pa.float64()),
         ("crdc_series_uuid", pa.string()),
+        ("aws_bucket", pa.string()),
         ("TransferSyntaxUID", pa.string()),
         ("series_revised_idc_version", pa.int64()),
     ]

@@ -41,6 +41,7 @@ rows = st.builds(
     instanceCount=st.none() | st.integers(0, 2**31 - 1),
     series_size_MB=st.none() | st.integers(1, 10**12).map(lambda size: size / 10**6),
     crdc_series_uuid=st.none() | st.uuids().map(str),
+    aws_bucket=st.none() | st.sampled_from(["idc-open-data", "idc-open-data-two"]),
     TransferSyntaxUID=st.sampled_from([None, "", "1.2", "1.2,1.3", "1.3, 1.2"]),
     series_revised_idc_version=st.none() | st.integers(1, 3),
 )
@@ -137,6 +138,7 @@ def test_a_row_says_what_the_index_says(table: list[Row]) -> None:
             total_bytes=None if row.series_size_MB is None else round(row.series_size_MB * 10**6),
             content=row.crdc_series_uuid or "",
             transfer_syntaxes=frozenset((row.TransferSyntaxUID or "").replace(" ", "").split(",")) - {""},
+            bucket=row.aws_bucket or "",
         )
 
     def visit(level: int, row: int, model: Tree) -> None:

@@ -83,6 +83,7 @@ def test_a_path_leads_to_what_the_index_says_of_its_series(packaged: Catalog, sa
         assert series.instances == row.instanceCount
         assert series.total_bytes == Decimal(str(row.series_size_MB)) * 10**6
         assert series.content == row.crdc_series_uuid
+        assert series.bucket == row.aws_bucket
         assert series.transfer_syntaxes == set((row.TransferSyntaxUID or "").split(","))
 
 
