@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 
@@ -35,6 +35,7 @@ from .settings import (
     TIMEOUT_SECONDS,
     ContentSettings,
     MountSettings,
+    Policy,
     TransportSettings,
 )
 
@@ -68,6 +69,24 @@ def main() -> None:
     metavar=f"{PACKAGED}|{QIDO}|FILE",
     help="What is listed: the index of the idc-index package, what the archive itself lists, "
     "or a parquet file with idc-index's columns.",
+)
+@click.option(
+    "--content",
+    default="auto",
+    show_default=True,
+    type=click.Choice(get_args(Policy)),
+    help="Where contents come from: WADO-RS, with the public buckets for what that cannot serve; or one of them alone.",
+)
+@click.option(
+    "--bucket",
+    metavar="aws|gcs|URL",
+    help="The public buckets, which hold all of IDC: at AWS (default), at Google, or at a URL in which {bucket} stands "
+    "for the bucket's name.",
+)
+@click.option(
+    "--exact-sizes",
+    is_flag=True,
+    help="Learn exact sizes from the buckets when a series is listed: one request more per file, once.",
 )
 @cache_dir_option
 @click.option(
@@ -108,6 +127,9 @@ def mount(
     mountpoint: Path,
     archive: str,
     index: str,
+    content: Policy,
+    bucket: str | None,
+    exact_sizes: bool,
     cache_dir: Path | None,
     cache_size: str,
     memory_cache: str,
@@ -130,9 +152,10 @@ def mount(
     directory = mounts.expanded(cache_dir or options.default_cache_dir())
     if mountpoint in (directory, *directory.parents):
         raise UsageError(f"--cache-dir {directory} lies in the mountpoint: give another place")
+    chosen_archive = options.archive_settings(archive)
     settings = MountSettings(
         mountpoint=mountpoint,
-        archive=options.archive_settings(archive),
+        archive=chosen_archive,
         index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
         cache_dir=directory,
         transport=TransportSettings(timeout_seconds=timeout),
@@ -141,6 +164,9 @@ def mount(
             disk_cache_bytes=options.disk_cache_bytes(cache_size),
             timeout_seconds=timeout,
             prefetch=prefetch,
+        ),
+        source=options.source_settings(
+            content, bucket, exact_sizes=exact_sizes, archive=chosen_archive.name, index=index
         ),
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
         offline=offline,

@@ -51,7 +51,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
         raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
     work = Warming(found.paths, jobs, room, found.still_mounted, found.sync)
     started = time.monotonic()
-    with _told_by_signals(work.stop):
+    with _told_by_signals(work.stop), found.bulk():
         _follow(work)
     seconds = time.monotonic() - started
     files = f"{work.files:,} file{'' if work.files == 1 else 's'}"

@@ -21,6 +21,9 @@ Messages are whole sentences without a final stop: what, where and, if there is 
 from __future__ import annotations
 
 import errno
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class IdcfsError(Exception):
@@ -104,3 +107,9 @@ def errno_of(error: IdcfsError) -> int:
         if kind in _ERRNO:
             return _ERRNO[kind]
     return errno.EIO
+
+
+def first_of(group: BaseExceptionGroup[E]) -> E:
+    """One of what a nursery raises at once, where each says as much as the others."""
+    one = group.exceptions[0]
+    return first_of(one) if isinstance(one, BaseExceptionGroup) else one

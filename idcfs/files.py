@@ -4,6 +4,7 @@ and the content wing's view of it meet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,11 +30,13 @@ class Snapshot:
     """Content that was made when the file was opened."""
 
     content: bytes
+    closed: Callable[[], None] = lambda: None
 
     async def read(self, offset: int, length: int) -> bytes:
         return self.content[offset : offset + length]
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from .files import File, InstanceFile, SeriesContent, Snapshot
 from .flight import SingleFlight
 from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
-from .namespace.nodes import ROOT, STATUS, Level, Node, inode_of, node_of
-from .settings import STATUS_NAME
+from .namespace.nodes import BULK, ROOT, STATUS, Level, Node, inode_of, node_of
+from .settings import BULK_NAME, STATUS_NAME
 from .stats import Stats
 
-STATUS_FILE = STATUS_NAME.encode()
+HIDDEN = {STATUS_NAME.encode(): STATUS, BULK_NAME.encode(): BULK}
+"""Files at the root that are not listed."""
 
 
 class Attributes(NamedTuple):
@@ -82,8 +83,10 @@ class Filesystem:
         *,
         status: Callable[[], bytes],
         search: Callable[[], Awaitable[Catalog]] | None = None,
+        begin_bulk: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
         """
+        :param begin_bulk: called when ``/.bulk`` is opened; what it returns, when it is closed again.
         :param status: makes the content of ``/.status.json``.
         :param search: makes the real catalog when somebody first looks below the collection that ``catalog`` names.
         """
@@ -93,6 +96,7 @@ class Filesystem:
         self._prefetcher = prefetcher
         self._status = status
         self._search = search
+        self._begin_bulk = begin_bulk
         self._searches: SingleFlight[str, Catalog | None] = SingleFlight(nursery)
         self._numbers = itertools.count(1)
         self._directories: dict[int, _Directory] = {}
@@ -107,8 +111,8 @@ class Filesystem:
         :raises IdcfsError: if the listing that would tell cannot be had.
         """
         node = node_of(parent)
-        if node == ROOT and name == STATUS_FILE:
-            return self._status_attributes()
+        if node == ROOT and name in HIDDEN:
+            return self._hidden_attributes(HIDDEN[name])
         if not node.is_directory:
             raise NotADirectory(f"inode {parent} is not a directory")
         if node.level == Level.SERIES:
@@ -125,8 +129,8 @@ class Filesystem:
         :raises IdcfsError: if the listing that would tell cannot be had.
         """
         node = node_of(inode)
-        if node == STATUS:
-            return self._status_attributes()
+        if node in (STATUS, BULK):
+            return self._hidden_attributes(node)
         if node.level == Level.INSTANCE:
             listing = await self._listing(node.row)
             return self._instance(node.row, listing, _existing(listing, node))
@@ -183,6 +187,8 @@ class Filesystem:
         node = node_of(inode)
         if node == STATUS:
             return Opened(self._keep(Snapshot(self._status())), resized=False, live=True)
+        if node == BULK:
+            return Opened(self._keep(Snapshot(b"", self._begin_bulk())), resized=False, live=True)
         if node.is_directory:
             raise IsADirectory(f"inode {inode} is a directory")
         listing = await self._listing(node.row)
@@ -241,9 +247,9 @@ class Filesystem:
             lasting=size.exact,
         )
 
-    def _status_attributes(self) -> Attributes:
-        size = len(self._status())
-        return Attributes(inode_of(*STATUS), False, size, 0, self._catalog.revised_time(Level.ROOT, 0), lasting=False)
+    def _hidden_attributes(self, node: Node) -> Attributes:
+        size = len(self._status()) if node == STATUS else 0
+        return Attributes(inode_of(*node), False, size, 0, self._catalog.revised_time(Level.ROOT, 0), lasting=False)
 
 
 class _CatalogView:

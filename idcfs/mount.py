@@ -21,7 +21,7 @@ from .content.disk import UNBOUNDED, DiskTier
 from .content.prefetch import Prefetcher
 from .content.reader import Reader
 from .content.tiers import Tiers
-from .errors import IdcfsError, UsageError
+from .errors import IdcfsError, UsageError, first_of
 from .filesystem import Filesystem
 from .namespace.catalog import Catalog
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
@@ -54,30 +54,41 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
         ours, others = group.split(IdcfsError)
         if ours is None or others is not None:
             raise
-        raise _first(ours) from None
+        raise first_of(ours) from None
 
 
 async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], None]) -> None:
     stats = Stats()
     async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
-        archive = Offline() if settings.offline else Archive(settings, stats, clients)
         store = SeriesStore(settings.cache_dir / STORE_NAME)
         memory, disk = _open_tiers(settings, stats)
         stack.callback(disk.close)
         stack.callback(store.close)  # before the contents, which may take a while
         nursery = await stack.enter_async_context(trio.open_nursery())
+        archive = Offline() if settings.offline else Archive(settings, stats, store, clients, nursery)
         tiers = Tiers(memory, disk)
         reader = Reader(archive, tiers, settings.content, nursery, stats)
+        listings = Listings(
+            archive.search_instances,
+            store,
+            nursery,
+            settings.archive.base_url,
+            stats,
+            wants_sizes=settings.source.exact_sizes,
+            offline=settings.offline,
+        )
+        archive.tell_sizes = listings.learn_sizes
         filesystem = Filesystem(
             catalog,
-            Listings(archive.search_instances, store, nursery, settings.archive.base_url, offline=settings.offline),
+            listings,
             reader,
             Prefetcher(reader, settings.content, tiers.capacity, nursery, stats),
             stats,
             nursery,
             status=_status(settings, stats),
             search=_search(archive, settings) if settings.index == QIDO else None,
+            begin_bulk=archive.begin_bulk,
         )
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
@@ -149,6 +160,8 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "mountpoint": str(settings.mountpoint),
         "archive": settings.archive.name,
         "url": settings.archive.base_url,
+        "content": settings.source.policy,
+        "buckets": settings.source.buckets.name if settings.source.buckets else None,
         "index": settings.index,
         "cache_dir": str(settings.cache_dir),
         "cache_size_bytes": settings.content.disk_cache_bytes,
@@ -174,8 +187,3 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be made: {error.strerror}") from None
-
-
-def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,9 +11,28 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from .errors import UsageError
-from .settings import BLOCK_BYTES, KIB, MIB, PROXY_URL, ArchiveSettings, ContentSettings
+from .settings import (
+    AWS,
+    BLOCK_BYTES,
+    GCS,
+    KIB,
+    MIB,
+    PROXY_URL,
+    QIDO,
+    ArchiveSettings,
+    BucketSettings,
+    ContentSettings,
+    Policy,
+    SourceSettings,
+)
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
+
+_PROXY_VARIABLE = "IDCFS_PROXY_URL"
+_APP_ENGINE_BYTES = 32 * MIB
+"""What App Engine sends at most in one answer, by its documentation; the proxy runs there."""
+IDC_ARCHIVES = ("proxy", "google")
+"""Those that hold what the public buckets hold."""
 
 MIN_CACHE_BYTES = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
@@ -37,7 +57,13 @@ def archive_settings(text: str) -> ArchiveSettings:
     :raises UsageError: if it is none.
     """
     if text == "proxy":
-        return ArchiveSettings("proxy", PROXY_URL, keepalive_seconds=30.0, single_part_first=True)
+        return ArchiveSettings(
+            "proxy",
+            _proxy_url(),
+            keepalive_seconds=30.0,
+            single_part_first=True,
+            max_response_bytes=_APP_ENGINE_BYTES,
+        )
     if text == "google":
         raise UsageError(
             "--archive google needs a login, which this version does not have yet: "
@@ -46,11 +72,59 @@ def archive_settings(text: str) -> ArchiveSettings:
     netloc = _netloc(text)
     if "@" in netloc:
         raise UsageError("--archive: a password in a URL ends up in process lists and logs, so it is not taken")
-    if not netloc or re.search(r"[\s?#]", text) or not text.isprintable():
+    if not _is_base_url(text):
         raise UsageError(
             f"--archive {text!r}: give proxy, google or the URL of a DICOMweb server (http:// or https://)"
         )
     return ArchiveSettings(name=netloc, base_url=text.rstrip("/"))
+
+
+def _proxy_url() -> str:
+    """IDC's public proxy, or what the environment says has taken its place."""
+    url = os.environ.get(_PROXY_VARIABLE, "")
+    if not url:
+        return PROXY_URL
+    if not _is_base_url(url):
+        raise UsageError(f"{_PROXY_VARIABLE}={url!r}: give the URL of a DICOMweb root (http:// or https://)")
+    return url.rstrip("/")
+
+
+def source_settings(
+    policy: Policy, bucket: str | None, *, exact_sizes: bool, archive: str, index: str
+) -> SourceSettings:
+    """Where contents and sizes come from: what ``--content``, ``--bucket`` and ``--exact-sizes`` say together.
+
+    :param archive: the archive's name. Only of IDC's own is it known that the buckets hold the same.
+    :raises UsageError: if that contradicts itself.
+    """
+    if bucket is not None or policy == "bucket" or exact_sizes or archive in IDC_ARCHIVES:
+        buckets = _bucket_settings("aws" if bucket is None else bucket)
+    else:
+        buckets = None
+    if policy == "wado" and bucket is not None and not exact_sizes:
+        raise UsageError("--bucket is of no use with --content wado: leave one of them out")
+    if index == QIDO and (bucket is not None or policy == "bucket" or exact_sizes):
+        option = "--content bucket" if policy == "bucket" else "--exact-sizes" if exact_sizes else "--bucket"
+        raise UsageError(f"{option}: what a server lists (--index qido) does not say in which bucket it is")
+    return SourceSettings(policy, None if policy == "wado" and not exact_sizes else buckets, exact_sizes)
+
+
+def _bucket_settings(text: str) -> BucketSettings:
+    for known in (AWS, GCS):
+        if text == known.name:
+            return known
+    name = _netloc(text.replace("{bucket}", "bucket"))
+    if not _is_base_url(text.replace("{bucket}", "bucket")):
+        raise UsageError(
+            f"--bucket {text!r}: give aws, gcs or a bucket's URL, in which {{bucket}} stands for its name "
+            "(http://127.0.0.1:9000/{bucket})"
+        )
+    return BucketSettings(name.removeprefix("bucket."), text.rstrip("/"))
+
+
+def _is_base_url(text: str) -> bool:
+    netloc = _netloc(text)
+    return bool(netloc) and "@" not in netloc and not re.search(r"[\s?#]", text) and text.isprintable()
 
 
 def _netloc(url: str) -> str:

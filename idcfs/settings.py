@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -18,6 +19,8 @@ TIMEOUT_SECONDS = 60.0
 
 STATUS_NAME = ".status.json"
 """The hidden file at the root of a mount, which says what it is and what it has done."""
+BULK_NAME = ".bulk"
+"""The hidden file at the root of a mount that whoever reads in bulk holds open: the buckets come first meanwhile."""
 BLOCKS_NAME = "blocks"
 """The directory of file contents in the cache directory."""
 STORE_NAME = "series.sqlite"
@@ -48,6 +51,48 @@ class ArchiveSettings:
     """How long an idle connection is kept: Orthanc drops it after 1.0 s and races whoever keeps it longer."""
     single_part_first: bool = False
     """Ask for ``application/dicom`` before multipart; Orthanc answers 400 to that, Google gives a length."""
+    max_response_bytes: int | None = None
+    """Largest answer that it can send, if that is known: App Engine, before which the proxy stands, cuts at 32 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """Where IDC's public buckets stand; one archive each."""
+
+    name: str
+    """What users call them: ``aws``, ``gcs``, or the host of a URL."""
+    url: str
+    """Base of a bucket, without a trailing slash, in which ``{bucket}`` stands for its name."""
+    names: tuple[tuple[str, str], ...] = ()
+    """(name at AWS, name here) of buckets that are called otherwise here."""
+
+    def of(self, bucket: str) -> ArchiveSettings:
+        """The bucket that AWS calls ``bucket``."""
+        name = dict(self.names).get(bucket, bucket)
+        return ArchiveSettings(f"{self.name}:{name}", self.url.replace("{bucket}", name), keepalive_seconds=15.0)
+
+
+AWS = BucketSettings("aws", "https://{bucket}.s3.amazonaws.com")
+GCS = BucketSettings(
+    "gcs",
+    "https://storage.googleapis.com/{bucket}",
+    (("idc-open-data-two", "idc-open-idc1"), ("idc-open-data-cr", "idc-open-cr")),
+)
+"""The mirror at Google, where two buckets have other names."""
+
+Policy = Literal["auto", "wado", "bucket"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """Which of two places contents come from."""
+
+    policy: Policy = "auto"
+    """``auto``: WADO-RS, and the buckets for what that cannot serve."""
+    buckets: BucketSettings | None = None
+    """None: none may be asked."""
+    exact_sizes: bool = False
+    """Learn sizes from the buckets' lists whenever a series is listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +146,7 @@ class MountSettings:
     cache_dir: Path
     transport: TransportSettings = field(default_factory=TransportSettings)
     content: ContentSettings = field(default_factory=ContentSettings)
+    source: SourceSettings = field(default_factory=SourceSettings)
     fuse_options: tuple[str, ...] = ()
     offline: bool = False
     """Never send a request."""

@@ -1,28 +1,38 @@
-"""What the house asks the archive through: the archive itself, or what stands in for it where none may be asked."""
+"""Where the house gets lists and contents: the archive and the buckets, or what stands in for them offline."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from .content.instance import Body, Instance
 from .errors import IdcfsError, Unreachable
-from .settings import MountSettings
+from .namespace.catalog import Series
+from .namespace.store import SeriesStore
+from .settings import ArchiveSettings, MountSettings
 from .stats import Stats
 
 if TYPE_CHECKING:
-    from .archive.dicomweb import DicomwebArchive, SeriesRecord
+    from .archive.bucket import BucketArchive
+    from .archive.choice import Choice, Listed
+    from .archive.dicomweb import SeriesRecord
+    from .archive.transport import Transport
 
 
 class Offline:
     """What stands in for the archive where no request may be sent."""
 
-    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
+    tell_sizes: Callable[[str, Mapping[str, int]], None]
+    """Never called."""
+
+    async def search_instances(self, series: Series) -> Listed:
         """Never answers."""
-        _refuse_offline(f"the list of series {series_uid}")
+        _refuse_offline(f"the list of series {series.series_uid}")
 
     async def search_series(self) -> list[SeriesRecord]:
         """Never answers."""
@@ -40,6 +50,10 @@ class Offline:
         """There is no other place."""
         return False
 
+    def begin_bulk(self) -> Callable[[], None]:
+        """It makes no difference."""
+        return lambda: None
+
 
 def _refuse_offline(what: str) -> NoReturn:
     error = Unreachable(f"{what} is not in the cache, and this mount is offline")
@@ -48,47 +62,92 @@ def _refuse_offline(what: str) -> NoReturn:
 
 
 class Archive:
-    """The archive's client, made when the first request is sent.
+    """The archive and the buckets, made when they are first asked.
 
-    Its libraries take a third of a mount's time to load, and mounting sends no request.
+    Their libraries take a third of a mount's time to load, and mounting sends no request.
     """
 
-    def __init__(self, settings: MountSettings, stats: Stats, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: MountSettings,
+        stats: Stats,
+        store: SeriesStore,
+        clients: AsyncExitStack,
+        nursery: trio.Nursery,
+    ) -> None:
+        """
+        :param clients: closes what is made here.
+        """
         self._settings = settings
         self._stats = stats
-        self._stack = stack
-        self._lock = trio.Lock()
-        self._client: DicomwebArchive | None = None
+        self._store = store
+        self._clients = clients
+        self._nursery = nursery
+        self.tell_sizes: Callable[[str, Mapping[str, int]], None] = lambda content, sizes: None
+        """Called with a series' content UUID and the exact sizes of its instances, as soon as a bucket tells them."""
 
-    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
-        """SOPInstanceUIDs of a series."""
-        return await (await self._made()).search_instances(study_uid, series_uid, expected)
+    async def search_instances(self, series: Series) -> Listed:
+        """The instances of a series."""
+        return await self._choice.search_instances(series)
 
     async def search_series(self) -> list[SeriesRecord]:
         """Every series of the archive."""
-        return await (await self._made()).search_series()
+        return await self._choice.search_series()
 
     @asynccontextmanager
     async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[Body]:
         """The bytes of an instance."""
-        async with (await self._made()).fetch(instance, start, stop) as body:
+        async with self._choice.fetch(instance, start, stop) as body:
             yield body
 
     def starts_anywhere(self, instance: Instance) -> bool:
-        """Whether the archive may know ranges."""
-        return self._client is None or self._client.knows_ranges
+        """Whether the place that it comes from may know ranges."""
+        return self._choice.starts_anywhere(instance)
 
     def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
-        """There is no other place."""
-        return False
+        """Whether it comes from another place from now on."""
+        return self._choice.elsewhere(instance, reason)
 
-    async def _made(self) -> DicomwebArchive:
-        async with self._lock:
-            if self._client is None:
-                from .archive.dicomweb import DicomwebArchive
-                from .archive.transport import Transport
+    def begin_bulk(self) -> Callable[[], None]:
+        """Somebody reads in bulk, until what is returned is called."""
+        return self._choice.begin_bulk()
 
-                archive = self._settings.archive
-                transport = Transport(archive, self._settings.transport, self._stats)
-                self._client = DicomwebArchive(await self._stack.enter_async_context(transport), archive)
-        return self._client
+    @cached_property
+    def _choice(self) -> Choice:
+        from .archive.choice import Choice
+        from .archive.dicomweb import DicomwebArchive
+
+        settings = self._settings
+        return Choice(
+            DicomwebArchive(self._transport_to(settings.archive), settings.archive),
+            self._buckets(),
+            settings.archive,
+            settings.source.policy,
+            self._patience_seconds,
+            self._stats,
+            exact_sizes=settings.source.exact_sizes,
+        )
+
+    def _buckets(self) -> BucketArchive | None:
+        from .archive.bucket import BucketArchive
+
+        buckets = self._settings.source.buckets
+        if buckets is None:
+            return None
+        return BucketArchive(buckets, self._transport_to, self._store, self.tell_sizes, self._nursery)
+
+    def _transport_to(self, archive: ArchiveSettings) -> Transport:
+        from .archive.transport import Transport
+
+        transport = Transport(
+            archive, replace(self._settings.transport, timeout_seconds=self._patience_seconds), self._stats
+        )
+        self._clients.push_async_exit(transport)
+        return transport
+
+    @property
+    def _patience_seconds(self) -> float:
+        """How long one place may take: half of what a call may, if there is another one to be asked after it."""
+        source = self._settings.source
+        share = 2 if source.policy == "auto" and source.buckets is not None else 1
+        return self._settings.transport.timeout_seconds / share

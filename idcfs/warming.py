@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 from . import mounts, running
 from .content.block_files import disk_bytes
 from .mounts import Mount
-from .settings import BLOCK_BYTES
+from .settings import BLOCK_BYTES, BULK_NAME
 
 T = TypeVar("T")
 
@@ -61,6 +61,14 @@ class Found:
         except OSError:
             return False
         return True
+
+    @contextlib.contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Within the block the mounts know that what is read is read in bulk."""
+        with contextlib.ExitStack() as stack:
+            for mount in self.mounts:
+                stack.callback(os.close, os.open(mount.path / BULK_NAME, os.O_RDONLY | os.O_CLOEXEC))
+            yield
 
     def sync(self) -> None:
         """Return when all that the mounts have fetched is on disk, or has not found room there.

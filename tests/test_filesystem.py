@@ -13,18 +13,19 @@ import pytest
 import trio
 import trio.testing
 
+from idcfs.archive.choice import Listed
 from idcfs.content.instance import Instance
 from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
-from idcfs.filesystem import STATUS_FILE, Attributes, Entry, Filesystem
+from idcfs.filesystem import Attributes, Entry, Filesystem
 from idcfs.namespace.build import catalog_of_records
-from idcfs.namespace.catalog import Catalog
+from idcfs.namespace.catalog import Catalog, Series
 from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES, Listings
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.namespace.store import SeriesStore
-from idcfs.settings import ContentSettings
+from idcfs.settings import STATUS_NAME, ContentSettings
 from idcfs.stats import Stats
 from tests.namespace.making import ROW, catalog_of, with_path
 
@@ -54,12 +55,12 @@ class Source:
     opened: Counter[str] = field(default_factory=Counter)
     instances: list[Instance] = field(default_factory=list)
 
-    async def list(self, study_uid: str, series_uid: str, expected: int | None) -> Sequence[str]:
+    async def list(self, series: Series) -> Listed:
         await trio.lowlevel.checkpoint()
-        self.listed.append(series_uid)
+        self.listed.append(series.series_uid)
         if isinstance(self.uids, IdcfsError):
             raise self.uids
-        return self.uids[:expected]
+        return Listed(self.uids[: series.instances], {})
 
     def open(self, instance: Instance) -> None:
         self.instances.append(instance)
@@ -104,7 +105,7 @@ async def serving(
         async with trio.open_nursery() as nursery:
             yield Filesystem(
                 catalog,
-                Listings(source.list, store, nursery, "http://archive"),
+                Listings(source.list, store, nursery, "http://archive", Stats()),
                 reader,
                 Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats()),
                 stats or Stats(),
@@ -206,7 +207,7 @@ async def test_reading_a_directory_goes_on_from_any_entry(fs: Filesystem, path: 
 
 
 async def test_inodes_are_distinct(fs: Filesystem) -> None:
-    found = [ROOT_INODE, (await at(fs, STATUS_FILE.decode())).inode]
+    found = [ROOT_INODE, (await at(fs, STATUS_NAME)).inode]
     for path in ("", *DIRECTORIES, "lung/P1/1.1/1.1.2"):
         inode = (await at(fs, path)).inode if path else ROOT_INODE
         found += [attributes.inode for _, attributes, _ in await entries(fs, inode)]
@@ -221,7 +222,7 @@ async def test_directories_are_as_old_as_the_release_of_what_is_below(fs: Filesy
 
 
 async def test_a_file_is_no_directory(fs: Filesystem) -> None:
-    for path in (f"{SERIES}/1.9.1.dcm", STATUS_FILE.decode()):
+    for path in (f"{SERIES}/1.9.1.dcm", STATUS_NAME):
         inode = (await at(fs, path)).inode
         with pytest.raises(NotADirectory):
             await fs.lookup(inode, b"x")
@@ -277,8 +278,8 @@ async def test_totals_are_those_of_the_index(fs: Filesystem) -> None:
 
 
 async def test_the_status_file_is_hidden_but_there(fs: Filesystem) -> None:
-    assert STATUS_FILE not in await names(fs, ROOT_INODE)
-    found = await fs.lookup(ROOT_INODE, STATUS_FILE)
+    assert STATUS_NAME.encode() not in await names(fs, ROOT_INODE)
+    found = await fs.lookup(ROOT_INODE, STATUS_NAME.encode())
     assert found is not None
     assert found == await fs.getattr(found.inode)
     assert (found.is_directory, found.size, found.lasting) == (False, len(STATUS), False)
@@ -291,7 +292,7 @@ async def test_the_status_file_is_hidden_but_there(fs: Filesystem) -> None:
 
 
 async def test_the_status_file_stands_at_the_root_only(fs: Filesystem) -> None:
-    assert await fs.lookup((await at(fs, "lung")).inode, STATUS_FILE) is None
+    assert await fs.lookup((await at(fs, "lung")).inode, STATUS_NAME.encode()) is None
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

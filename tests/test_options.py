@@ -10,7 +10,18 @@ import pytest
 
 from idcfs import cli, mounts, options
 from idcfs.errors import UsageError
-from idcfs.settings import GIB, MIB, PROXY_URL, ContentSettings, MountSettings
+from idcfs.settings import (
+    AWS,
+    GCS,
+    GIB,
+    MIB,
+    PROXY_URL,
+    BucketSettings,
+    ContentSettings,
+    MountSettings,
+    Policy,
+    SourceSettings,
+)
 
 
 @pytest.mark.parametrize(
@@ -305,3 +316,70 @@ def test_the_mounts_of_this_machine_are_found() -> None:
     assert root.device.count(":") == 1
     assert mounts.mount_at(Path("/no such mount")) is None
     assert not any(mounts.is_stale(place) for place in (Path("/"), Path("/no such mount"), Path(os.devnull)))
+
+
+@pytest.mark.parametrize(
+    ("policy", "bucket", "exact", "archive", "expected"),
+    [
+        ("auto", None, False, "proxy", AWS),
+        ("auto", None, False, "google", AWS),
+        ("auto", None, False, "localhost:8042", None),  # nobody says that the buckets hold the same
+        ("auto", "gcs", False, "localhost:8042", GCS),
+        ("auto", "aws", False, "localhost:8042", AWS),
+        ("bucket", None, False, "localhost:8042", AWS),
+        ("wado", None, False, "proxy", None),
+        ("wado", None, True, "proxy", AWS),
+        ("wado", "gcs", True, "localhost:8042", GCS),
+        ("auto", None, True, "localhost:8042", AWS),
+    ],
+)
+def test_where_contents_come_from(
+    policy: Policy, bucket: str | None, exact: bool, archive: str, expected: BucketSettings | None
+) -> None:
+    found = options.source_settings(policy, bucket, exact_sizes=exact, archive=archive, index="packaged")
+    assert found == SourceSettings(policy, expected, exact)
+
+
+def test_a_bucket_may_be_anywhere() -> None:
+    def base(text: str, bucket: str = "idc-open-data-cr") -> str:
+        chosen = options.source_settings("auto", text, exact_sizes=False, archive="x", index="packaged")
+        assert chosen.buckets is not None
+        return chosen.buckets.of(bucket).base_url
+
+    assert base("http://127.0.0.1:9000/{bucket}") == "http://127.0.0.1:9000/idc-open-data-cr"
+    assert base("https://{bucket}.s3.example:8443/") == "https://idc-open-data-cr.s3.example:8443"
+    assert base("http://mirror/all") == "http://mirror/all"
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    ["", "s3", "azure", "s3://idc-open-data", "{bucket}", "http://", "http://u:p@host/{bucket}", "http://a b/"],
+)
+def test_what_is_no_bucket_is_refused(bucket: str) -> None:
+    with pytest.raises(UsageError, match=r"^--bucket '.*': give aws, gcs or a bucket's URL"):
+        options.source_settings("auto", bucket, exact_sizes=False, archive="proxy", index="packaged")
+
+
+@pytest.mark.parametrize(
+    ("policy", "bucket", "exact", "index", "words"),
+    [
+        ("wado", "aws", False, "packaged", "--bucket is of no use with --content wado"),
+        ("bucket", None, False, "qido", "--content bucket: what a server lists"),
+        ("auto", "aws", False, "qido", "--bucket: what a server lists"),
+        ("auto", None, True, "qido", "--exact-sizes: what a server lists"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    policy: Policy, bucket: str | None, exact: bool, index: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{words}"):
+        options.source_settings(policy, bucket, exact_sizes=exact, archive="proxy", index=index)
+
+
+def test_the_proxy_may_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert options.archive_settings("proxy").base_url == PROXY_URL
+    monkeypatch.setenv("IDCFS_PROXY_URL", "http://127.0.0.1:5/dicomWeb/")
+    assert options.archive_settings("proxy").base_url == "http://127.0.0.1:5/dicomWeb"
+    monkeypatch.setenv("IDCFS_PROXY_URL", "somewhere")
+    with pytest.raises(UsageError, match=r"^IDCFS_PROXY_URL='somewhere': give the URL"):
+        options.archive_settings("proxy")

@@ -55,13 +55,17 @@ class InstanceBody(Protocol):
     async def __anext__(self) -> bytes: ...
 
 
-async def open_body(answer: ByteStream, start: int = 0, stop: int | None = None) -> InstanceBody:
+async def open_body(
+    answer: ByteStream, start: int = 0, stop: int | None = None, *, any_type: bool = False
+) -> InstanceBody:
     """The instance in ``answer``, once its size is known or known not to be told; of a 206, its bytes [start, stop).
+
+    :param any_type: that the Content-Type says nothing, as that of a bucket's objects: whoever put them there chose it.
 
     Raises Refused for what is no instance at all (HTML, JSON, a zip), or not the range asked for, Damaged or Truncated
     for a broken multipart, Damaged for a size that no file can have.
     """
-    kind = _media_type(answer.headers.get("content-type", ""))
+    kind = _UNTYPED if any_type else _media_type(answer.headers.get("content-type", ""))
     if answer.status == 206:
         return _WholeBody(answer, start, stop, _size_by_range(answer, kind, start, stop))
     if kind.startswith("multipart/"):

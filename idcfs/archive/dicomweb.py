@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from ..errors import Gone, Refused
+from ..errors import Gone, IdcfsError, Refused
 from ..settings import ArchiveSettings
 from .answer import Answer
 from .body import InstanceBody, open_body
@@ -119,6 +119,11 @@ class DicomwebArchive:
         """The series' instances as DICOM JSON, one object each, without bulk data."""
         path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/metadata"
         return self._items(await self._transport.get_json(path, kind="wado_requests"), path)
+
+    @property
+    def away(self) -> IdcfsError | None:
+        """Why it is not worth asking just now; None: it is."""
+        return self._transport.away
 
     @property
     def knows_ranges(self) -> bool:

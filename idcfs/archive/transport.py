@@ -39,7 +39,7 @@ from .connections import Connections, Origin, is_direct, origin_of
 from .faults import Transient
 
 T = TypeVar("T")
-Kind = Literal["qido_requests", "wado_requests"]
+Kind = Literal["qido_requests", "wado_requests", "bucket_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
 
 MAX_REDIRECTS = 5
@@ -119,14 +119,9 @@ class Transport:
         Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
         answer.
         """
-        headers = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip"}
-        progress = Progress(self._settings.timeout_seconds)
-
-        async def attempt() -> bytes:
-            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                return await _read_whole(answer, progress, self._settings.max_json_bytes)
-
-        body = await self._insist(attempt, progress, path)
+        body = await self.get_bytes(
+            path, params, accept="application/dicom+json", kind=kind, most=self._settings.max_json_bytes
+        )
         if not body.strip():
             return None
         if len(body) <= INLINE_JSON_BYTES:
@@ -134,6 +129,32 @@ class Transport:
         # A thread alone would not do: the parser, written in C, keeps the interpreter to itself until it is through.
         # Called back for every object, it lets the others have their turn.
         return await trio.to_thread.run_sync(partial(self._parse, body, path, object_hook=lambda found: found))
+
+    async def get_bytes(
+        self, path: str, params: Mapping[str, str | int] | None, *, accept: str, kind: Kind, most: int
+    ) -> bytes:
+        """The whole document at ``path``, of at most ``most`` bytes; empty for a 204 too.
+
+        Raises Gone (404), Refused (another status, or too much of it), and what else ``faults`` makes of an answer.
+        """
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        progress = Progress(self._settings.timeout_seconds)
+
+        async def attempt() -> bytes:
+            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
+                return await _read_whole(answer, progress, most)
+
+        return await self._insist(attempt, progress, path)
+
+    @property
+    def away(self) -> IdcfsError | None:
+        """Why it is not worth asking just now; None: it is."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """What the archive is called."""
+        return self._archive.name
 
     @asynccontextmanager
     async def stream(
@@ -304,7 +325,7 @@ async def _read_whole(answer: Answer, progress: Progress, most: int) -> bytes:
             progress.advance(len(chunk))
             body += chunk
             if len(body) > most:
-                raise Refused(f"{answer.where} sent more than {most:,} bytes of JSON in one answer")
+                raise Refused(f"{answer.where} sent more than {most:,} bytes in one answer")
     except Truncated as error:
         raise Transient(error) from error
     return bytes(body)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, insort
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import trio
 from cachetools import LRUCache
@@ -23,6 +23,7 @@ from cachetools import LRUCache
 from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Unreachable
 from ..flight import SingleFlight
 from ..settings import KIB, MIB
+from ..stats import Stats
 from .catalog import Series
 from .names import INSTANCE_SUFFIX, instance_name, unescape
 from .nodes import MAX_ORDINAL
@@ -41,8 +42,20 @@ _DISK_BLOCK = 512  # the unit of st_blocks, whatever st_blksize says (stat(2))
 
 log = logging.getLogger(__name__)
 
-Lister = Callable[[str, str, int | None], Awaitable[Sequence[str]]]
-"""(study_uid, series_uid, expected number) → the SOPInstanceUIDs of a series."""
+
+class Listed(Protocol):
+    """What an archive says of a series."""
+
+    @property
+    def uids(self) -> Sequence[str]:
+        """SOPInstanceUIDs."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Exact sizes in bytes by SOPInstanceUID, of as many as it tells."""
+
+
+Lister = Callable[[Series], Awaitable[Listed]]
 
 
 class Size(NamedTuple):
@@ -146,15 +159,26 @@ class Listings:
     """Every series' listing, fetched once each."""
 
     def __init__(
-        self, lister: Lister, store: SeriesStore, nursery: trio.Nursery, archive: str, *, offline: bool = False
+        self,
+        lister: Lister,
+        store: SeriesStore,
+        nursery: trio.Nursery,
+        archive: str,
+        stats: Stats,
+        *,
+        wants_sizes: bool = False,
+        offline: bool = False,
     ) -> None:
         """
         :param archive: names the content of series that the index gives no content UUID for.
+        :param wants_sizes: a kept list will not do as long as sizes are missing that the archive may tell.
         :param offline: nobody expects the archive to be asked, so that it cannot be is no reason to warn.
         """
         self._lister = lister
         self._store = store
         self._archive = archive
+        self._stats = stats
+        self._wants_sizes = wants_sizes
         self._offline = offline
         self._told: set[int] = set()  # rows whose kept list was used because the archive was away
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
@@ -180,6 +204,13 @@ class Listings:
         listing.learn(ordinal, size)
         self._store.remember_size(listing.content, listing.instance_uid(ordinal), size)
 
+    def learn_sizes(self, content: str, sizes: Mapping[str, int]) -> None:
+        """Take ``sizes``, in bytes by SOPInstanceUID, for exact in whatever shows ``content``."""
+        for listing in [listing for listing in self._kept.values() if listing.content == content]:
+            for uid, size in sizes.items():
+                if (ordinal := listing.find(instance_name(uid))) is not None:
+                    self.remember_size(listing, ordinal, size)
+
     def forget_size(self, listing: Listing, ordinal: int) -> None:
         """Doubt a size: the next open asks the archive.
 
@@ -198,41 +229,48 @@ class Listings:
         where = f"series {series.series_uid} of study {series.study_uid}"
         content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
         kept = await self._store.load(content)
-        uids = kept.uids
-        if uids is None or not self._may_trust(row, series, uids):
-            uids = await self._ask(row, series, content, uids, where)
+        uids, sizes = kept.uids, kept.sizes
+        if uids is None or not self._may_trust(row, series, uids, sizes):
+            uids, told = await self._ask(row, series, content, uids, where)
+            sizes = sizes | told
         if len(uids) > MAX_ORDINAL:
             raise Damaged(f"{where}: {len(uids)} instances are more than inode numbers have room for")
         # In a thread: 91,980 names take 0.4 s, which must not hold up everything else.
-        listing = await trio.to_thread.run_sync(Listing, series, content, uids, kept.sizes)
+        listing = await trio.to_thread.run_sync(Listing, series, content, uids, sizes)
         if row in self._seen:
             listing.announce_again()
         self._check_same(row, listing, where)
         self._kept[row] = listing
         return listing
 
-    def _may_trust(self, row: int, series: Series, kept: tuple[str, ...]) -> bool:
+    def _may_trust(self, row: int, series: Series, kept: tuple[str, ...], sizes: dict[str, int]) -> bool:
         """Whether a kept list needs no asking: its content never changes, or this mount has shown the series before."""
+        if self._wants_sizes and series.content and series.instances != 1 and any(uid not in sizes for uid in kept):
+            return False
         return len(kept) == series.instances and (bool(series.content) or row in self._seen)
 
     async def _ask(
         self, row: int, series: Series, content: str, kept: tuple[str, ...] | None, where: str
-    ) -> tuple[str, ...]:
-        """The archive's list, each instance once; while it cannot be asked, the one it gave last."""
+    ) -> tuple[tuple[str, ...], dict[str, int]]:
+        """The archive's list, each instance once, and the sizes it tells; while it is away, the list it gave last."""
         try:
-            uids = tuple(dict.fromkeys(await self._lister(series.study_uid, series.series_uid, series.instances)))
+            listed = await self._lister(series)
         except (Unreachable, DeadlinePassed, QuotaSpent) as error:
             if kept is None or (series.instances and not kept):
                 raise
             self._tell_away(row, f"{where}: shown are the {len(kept)} instances listed earlier", error)
-            return kept
+            return kept, {}
+        uids = tuple(dict.fromkeys(listed.uids))
         if not uids and series.instances:
             raise Gone(f"{where}: the index lists {series.instances} instances, the archive has none of them")
         if series.instances is not None and len(uids) != series.instances:
             log.warning("%s: the index lists %d instances, the archive %d", where, series.instances, len(uids))
+            self._stats.count("series_drifted")
         if kept is None or set(kept) != set(uids):
             self._store.remember_list(content, uids)
-        return uids
+        for uid, size in listed.sizes.items():
+            self._store.remember_size(content, uid, size)
+        return uids, dict(listed.sizes)
 
     def _tell_away(self, row: int, message: str, error: IdcfsError) -> None:
         """Once per series: that it is shown as it was, since the archive is away."""

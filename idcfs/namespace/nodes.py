@@ -54,6 +54,8 @@ class Node(NamedTuple):
 ROOT = Node(Level.ROOT, 0, ROOT_INODE)
 STATUS = Node(Level.ROOT, 0, 2)
 """The hidden ``/.status.json``."""
+BULK = Node(Level.ROOT, 0, 3)
+"""The hidden ``/.bulk``."""
 
 
 def inode_of(level: int, row: int, ordinal: int = 0) -> int:

@@ -1,4 +1,6 @@
-"""Instance lists and exact sizes, remembered across mounts: one SQLite file in the cache directory, shared by mounts.
+"""Instance lists, exact sizes and what a bucket's files are, remembered across mounts.
+
+All in one SQLite file in the cache directory, shared by mounts.
 
 Keyed by content (the series' content UUID where the index has one), so an entry stays true across IDC releases. Losing
 the file costs one query per series and provisional sizes, nothing else; so it is never a reason to fail: what cannot be
@@ -9,7 +11,7 @@ that took its place.
 
 A list is kept as ``listing.uids``: a checksum, then the UIDs, one a line, compressed (17–21 bytes per instance). SQLite
 notices torn pages, not flipped bits, and a wrong list would name files that are none: so one that its checksum does
-not fit is not kept.
+not fit is not kept. ``objects`` is made just so; its lines are the business of whoever knows buckets.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS size (
     content TEXT, instance TEXT, bytes INTEGER NOT NULL, PRIMARY KEY (content, instance)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS listing (content TEXT PRIMARY KEY, uids BLOB NOT NULL, instances INTEGER NOT NULL)
+CREATE TABLE IF NOT EXISTS listing (content TEXT PRIMARY KEY, uids BLOB NOT NULL, instances INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS objects (content TEXT PRIMARY KEY, uids BLOB NOT NULL, instances INTEGER NOT NULL)
 """
+_LISTING, _OBJECTS = _TABLES = ("listing", "objects")
 _MAX_BYTES = 2**63 - 1  # SQLite's and the kernel's
 _FLUSH_SECONDS = 0.5
 """What is learnt within this time is written together."""
@@ -64,8 +68,8 @@ log = logging.getLogger(__name__)
 
 _Sizes = dict[tuple[str, str], int | None]
 """By (content, SOPInstanceUID), in bytes; None: to be forgotten."""
-_Lists = dict[str, tuple[str, ...]]
-"""By content."""
+_Lists = dict[tuple[str, str], tuple[str, ...]]
+"""By (table, content)."""
 
 
 class Kept(NamedTuple):
@@ -106,12 +110,24 @@ class SeriesStore:
         uids, sizes = await self._in_time(partial(self._read, content), Kept(None, {}))
         waiting = {uid: size for (key, uid), size in self._sizes.items() if key == content}
         known = {uid: size for uid, size in (sizes | waiting).items() if size is not None}
-        return Kept(self._lists.get(content, uids), known)
+        return Kept(self._lists.get((_LISTING, content), uids), known)
+
+    async def load_objects(self, content: str) -> tuple[str, ...] | None:
+        """What ``remember_objects`` was given."""
+        waiting = self._lists.get((_OBJECTS, content))
+        return waiting if waiting is not None else await self._in_time(partial(self._read_objects, content), None)
+
+    def remember_objects(self, content: str, lines: Iterable[str]) -> None:
+        """Keep what the files of a series are, in place of what was kept; written a moment later."""
+        self._remember(_OBJECTS, content, lines)
 
     def remember_list(self, content: str, uids: Iterable[str]) -> None:
         """Keep the list of all instances of a series, each once, in place of what was kept; written a moment later."""
-        self._lists.pop(content, None)  # so that it stands last
-        self._lists[content] = tuple(uids)
+        self._remember(_LISTING, content, uids)
+
+    def _remember(self, table: str, content: str, lines: Iterable[str]) -> None:
+        self._lists.pop((table, content), None)  # so that it stands last
+        self._lists[table, content] = tuple(lines)
         waiting = sum(map(len, self._lists.values()))
         while waiting > _MAX_WAITING:  # the oldest give way: asking for one again costs a query
             waiting -= len(self._lists.pop(next(iter(self._lists))))
@@ -212,11 +228,20 @@ class SeriesStore:
         try:
             rows = connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
             sizes = {uid: size for uid, size in rows if isinstance(size, int) and 0 < size <= _MAX_BYTES}
-            row = connection.execute("SELECT uids, instances FROM listing WHERE content = ?", (content,))
-            return Kept(_unpacked(content, *(row.fetchone() or (None, None))), sizes)
+            return Kept(_lines(connection, _LISTING, content), sizes)
         except sqlite3.DatabaseError as error:
             self._recover(error)
             return Kept(None, {})
+
+    def _read_objects(self, content: str) -> tuple[str, ...] | None:
+        connection = self._current()
+        if connection is None:
+            return None
+        try:
+            return _lines(connection, _OBJECTS, content)
+        except sqlite3.DatabaseError as error:
+            self._recover(error)
+            return None
 
     def _write(self, sizes: _Sizes, lists: _Lists) -> bool:
         """Whether all of it is on disk now."""
@@ -224,17 +249,15 @@ class SeriesStore:
         if connection is None or not (sizes or lists):
             return False
         known = [(content, uid, size) for (content, uid), size in sizes.items() if size is not None]
-        packed = [
-            (content, _packed(content, uids), len(uids))
-            for content, uids in lists.items()
-            if not any("\n" in uid for uid in uids)  # which no UID holds, whatever else a server may give
-        ]
         try:
             with connection:
                 connection.executemany("DELETE FROM size WHERE content = ? AND instance = ?", sizes)
                 connection.executemany("INSERT INTO size VALUES (?, ?, ?)", known)
-                connection.executemany("DELETE FROM listing WHERE content = ?", [(content,) for content in lists])
-                connection.executemany("INSERT INTO listing VALUES (?, ?, ?)", packed)
+                for (table, content), lines in lists.items():
+                    connection.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
+                    if not any("\n" in line for line in lines):  # which no UID holds, whatever else a server may give
+                        packed = content, _packed(content, lines), len(lines)
+                        connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", packed)
         except sqlite3.DatabaseError as error:
             self._recover(error)
             return False
@@ -290,14 +313,19 @@ def _empty(path: Path) -> None:
     try:
         with closing(_connect(path)) as connection:
             with connection:
-                connection.execute("DELETE FROM size")
-                connection.execute("DELETE FROM listing")
+                for table in ("size", *_TABLES):
+                    connection.execute(f"DELETE FROM {table}")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the log keeps what was deleted
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
         _remove(path)
+
+
+def _lines(connection: sqlite3.Connection, table: str, content: str) -> tuple[str, ...] | None:
+    row = connection.execute(f"SELECT uids, instances FROM {table} WHERE content = ?", (content,))
+    return _unpacked(content, *(row.fetchone() or (None, None)))
 
 
 def _packed(content: str, uids: tuple[str, ...]) -> bytes:

@@ -15,12 +15,14 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idcfs.archive.choice import Listed
 from idcfs.errors import AccessDenied, Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Refused, Unreachable
 from idcfs.namespace import listing
 from idcfs.namespace.catalog import Series
 from idcfs.namespace.listing import ROUND_BYTES, UNKNOWN_BYTES, Listing, Listings
 from idcfs.namespace.names import instance_name
 from idcfs.namespace.store import SeriesStore
+from idcfs.stats import Stats
 from tests.namespace.making import any_text, assert_legal, hostile, patient
 
 GIB = 2**30
@@ -150,27 +152,31 @@ class Archive:
     """Lists ``answer`` once ``open`` is set; counts how often."""
 
     answer: Sequence[str] | Exception = field(default_factory=lambda: uids(3))
+    sizes: dict[str, int] = field(default_factory=dict)
     calls: int = 0
     open: trio.Event = field(default_factory=trio.Event)
+    stats: Stats = field(default_factory=Stats)
 
-    async def list(self, study_uid: str, series_uid: str, expected: int | None) -> Sequence[str]:
+    async def list(self, one: Series) -> Listed:
         self.calls += 1
         await self.open.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return Listed(self.answer, self.sizes)
 
 
 @asynccontextmanager
 async def listings_of(
-    archive: Archive, tmp_path: Path, *, held: bool = False, offline: bool = False
+    archive: Archive, tmp_path: Path, *, held: bool = False, offline: bool = False, wants_sizes: bool = False
 ) -> AsyncIterator[Listings]:
     if not held:
         archive.open.set()
     store = SeriesStore(tmp_path / "series.sqlite")
     try:
         async with trio.open_nursery() as nursery:
-            yield Listings(archive.list, store, nursery, "http://archive", offline=offline)
+            yield Listings(
+                archive.list, store, nursery, "http://archive", archive.stats, wants_sizes=wants_sizes, offline=offline
+            )
     finally:
         store.close()
 

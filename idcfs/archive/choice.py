@@ -1,0 +1,244 @@
+"""Which of two places an instance comes from: the archive's WADO-RS, or the bucket that holds it too.
+
+WADO-RS is asked first. The bucket serves what that cannot: while the archive is away or its quota is spent, what is
+larger than it can send, what it does not have, what came damaged or transcoded, and what is wanted from the middle of
+something that it streams from the beginning only. And all that is read in bulk: IDC asks that such go to the buckets,
+which have no quota. Before a byte has come the other place is asked at once; after that it is the reader of the bytes
+who finds them wanting and asks for another place (``elsewhere``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import NamedTuple, Protocol
+
+import trio
+from cachetools import TTLCache
+
+from ..deadline import FLOOR_BYTES
+from ..errors import Gone, IdcfsError, Truncated
+from ..settings import KIB, MIB, ArchiveSettings, Policy
+from ..stats import Stats
+from . import bucket, dicomweb
+from .body import InstanceBody
+
+_WRAPPING_BYTES = 64 * KIB
+"""What an answer may hold beside the instance."""
+_MOVED_SECONDS = 600.0
+"""How long an instance that WADO-RS could not serve is taken from its bucket without asking anew."""
+_MAX_MOVED = 100_000
+
+log = logging.getLogger(__name__)
+
+
+class SeriesKey(bucket.SeriesKey, Protocol):
+    """A series, as either place wants to hear of it."""
+
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def instances(self) -> int | None:
+        """As many as the index says."""
+
+
+class InstanceKey(dicomweb.InstanceKey, bucket.InstanceKey, Protocol):
+    """An instance, as either place wants to hear of it."""
+
+    @property
+    def key(self) -> tuple[str, str]: ...
+    @property
+    def size(self) -> int | None:
+        """In bytes, if it is known exactly."""
+
+
+class Listed(NamedTuple):
+    """The instances of a series."""
+
+    uids: Sequence[str]
+    sizes: dict[str, int]
+    """In bytes, of as many as are known."""
+
+
+class Place(Protocol):
+    """Where instances can be had."""
+
+    def fetch(
+        self, instance: InstanceKey, start: int = 0, stop: int | None = None
+    ) -> AbstractAsyncContextManager[InstanceBody]: ...
+
+
+class Choice:
+    """Both places as one. Raises what the first place asked has said, where neither can serve."""
+
+    def __init__(
+        self,
+        archive: dicomweb.DicomwebArchive,
+        buckets: bucket.BucketArchive | None,
+        settings: ArchiveSettings,
+        policy: Policy,
+        timeout_seconds: float,
+        stats: Stats,
+        *,
+        exact_sizes: bool = False,
+    ) -> None:
+        """
+        :param timeout_seconds: how long a body of WADO-RS may bring nothing, where the bucket can go on.
+        """
+        self._archive = archive
+        self._buckets = buckets
+        self._settings = settings
+        self._policy = policy
+        self._timeout_seconds = timeout_seconds
+        self._stats = stats
+        self._exact_sizes = exact_sizes
+        self._moved: TTLCache[tuple[str, str], bool] = TTLCache(_MAX_MOVED, _MOVED_SECONDS, trio.current_time)
+        self._bulk = 0
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    async def search_series(self) -> list[dicomweb.SeriesRecord]:
+        """Every series of the archive; a bucket cannot tell."""
+        return await self._archive.search_series()
+
+    async def search_instances(self, series: SeriesKey) -> Listed:
+        """The instances of ``series``; sizes of as many as either place tells without being asked for more."""
+        buckets = self._buckets if self._buckets is not None and self._buckets.may_hold(series) else None
+        if buckets is None:
+            return Listed(await self._search(series), {})
+        if self._policy == "bucket":
+            return await _listed(buckets, series)
+        try:
+            uids = await self._search(series)
+        except IdcfsError as error:
+            if self._policy == "wado":
+                raise
+            return await self._list_instead(buckets, series, error)
+        if not uids and series.instances != 0 and self._policy == "auto":
+            return await self._list_instead(buckets, series, Gone(f"{self._settings.name} lists none of its instances"))
+        return Listed(uids, await self._sizes(buckets, series) if self._exact_sizes else {})
+
+    async def _search(self, series: SeriesKey) -> list[str]:
+        return await self._archive.search_instances(series.study_uid, series.series_uid, series.instances)
+
+    async def _list_instead(self, buckets: bucket.BucketArchive, series: SeriesKey, why: IdcfsError) -> Listed:
+        try:
+            listed = await _listed(buckets, series)
+        except IdcfsError as error:
+            log.info("series %s cannot be listed from its bucket either: %s", series.series_uid, error)
+            raise why from None
+        log.info("series %s is listed from its bucket: %s", series.series_uid, why)
+        return listed
+
+    async def _sizes(self, buckets: bucket.BucketArchive, series: SeriesKey) -> dict[str, int]:
+        try:
+            return (await _listed(buckets, series)).sizes
+        except IdcfsError as error:
+            log.warning("sizes of series %s stay provisional: %s", series.series_uid, error)
+            return {}
+
+    # --- what it holds -----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def fetch(
+        self, instance: InstanceKey, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[InstanceBody]:
+        """Bytes [start, stop) of ``instance`` from whichever place has them."""
+        async with AsyncExitStack() as stack:
+            yield await self._open(stack, instance, start, stop)
+
+    def starts_anywhere(self, instance: InstanceKey) -> bool:
+        """Whether the place that comes first knows ranges, or may know them."""
+        return self._places(instance)[0] is self._buckets or self._archive.knows_ranges
+
+    def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None) -> bool:
+        """Take ``instance`` from its bucket from now on; whether there is one, and it was not taken from there yet."""
+        if self._policy != "auto" or not self._is_in_bucket(instance) or instance.key in self._moved:
+            return False
+        self._move(instance, str(reason or "the archive streams it from the beginning only"))
+        return True
+
+    def begin_bulk(self) -> Callable[[], None]:
+        """Somebody reads in bulk, until what is returned is called: the buckets come first."""
+        self._bulk += 1
+
+        def end() -> None:
+            self._bulk -= 1
+
+        return end
+
+    async def _open(self, stack: AsyncExitStack, instance: InstanceKey, start: int, stop: int | None) -> InstanceBody:
+        failed: list[IdcfsError] = []
+        places = self._places(instance)
+        for place in places:
+            try:
+                body = await stack.enter_async_context(place.fetch(instance, start, stop))
+            except IdcfsError as error:
+                failed.append(error)
+                continue
+            if place is self._archive:
+                return body if place is places[-1] else _ImpatientBody(body, self._timeout_seconds)
+            self._stats.count("bucket_downloads")
+            if failed:
+                self._move(instance, str(failed[0]))
+            return body
+        for other in failed[1:]:
+            log.info("%s cannot be had from elsewhere either: %s", instance, other)
+        if places == [self._archive] and self._is_too_large(instance):
+            most = (self._settings.max_response_bytes or 0) // MIB
+            log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.name)
+        raise failed[0]
+
+    def _places(self, instance: InstanceKey) -> list[Place]:
+        """Where to ask for ``instance``, in this order."""
+        if self._buckets is None or not self._is_in_bucket(instance) or self._policy == "wado":
+            return [self._archive]
+        if self._policy == "bucket" or self._is_too_large(instance):
+            return [self._buckets]
+        bucket_first = self._bulk or instance.key in self._moved or self._archive.away is not None
+        return [self._buckets, self._archive] if bucket_first else [self._archive, self._buckets]
+
+    def _is_in_bucket(self, instance: InstanceKey) -> bool:
+        return self._buckets is not None and self._buckets.may_hold(instance)
+
+    def _is_too_large(self, instance: InstanceKey) -> bool:
+        most = self._settings.max_response_bytes
+        return most is not None and instance.size is not None and instance.size + _WRAPPING_BYTES > most
+
+    def _move(self, instance: InstanceKey, why: str) -> None:
+        if instance.key not in self._moved:
+            log.info("%s comes from its bucket: %s", instance, why)
+        self._moved[instance.key] = True
+
+
+async def _listed(buckets: bucket.BucketArchive, series: SeriesKey) -> Listed:
+    objects = await buckets.objects(series)
+    return Listed(sorted(objects), {uid: stored.size for uid, stored in objects.items()})
+
+
+class _ImpatientBody:
+    """A body that is given up early, since it can be had from elsewhere: raises Truncated where nothing comes."""
+
+    def __init__(self, body: InstanceBody, timeout_seconds: float) -> None:
+        self._body = body
+        self._timeout_seconds = self._left_seconds = timeout_seconds
+        self._since_last = 0
+        self.start, self.stop, self.size = body.start, body.stop, body.size
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Only waiting for the body counts, not what its reader does in between."""
+        began = trio.current_time()
+        try:
+            with trio.fail_after(max(0.0, self._left_seconds)):
+                chunk = await anext(self._body)
+        except trio.TooSlowError:
+            raise Truncated(f"no progress for {self._timeout_seconds:g} s") from None
+        self._left_seconds -= trio.current_time() - began
+        self._since_last += len(chunk)
+        if self._since_last >= FLOOR_BYTES:
+            self._since_last, self._left_seconds = 0, self._timeout_seconds
+        return chunk

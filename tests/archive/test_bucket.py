@@ -1,0 +1,318 @@
+"""The buckets against an S3 in memory: whole lists or an error, the right file for each instance, just the bytes."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from xml.sax.saxutils import escape
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idcfs.archive.bucket import BucketArchive
+from idcfs.archive.objects import ListedObject, parse_page
+from idcfs.archive.transport import Transport
+from idcfs.errors import Damaged, Gone, IdcfsError, Refused
+from idcfs.settings import AWS, GCS, ArchiveSettings, BucketSettings, TransportSettings
+from idcfs.stats import Stats
+from tests.content.scripted import dicom
+
+FOLDER = "6cc0e1a2"
+
+
+@dataclass(frozen=True)
+class Key:
+    series_uid: str = "1.2.3"
+    instance_uid: str = "1.2.3.0"
+    content: str = FOLDER
+    bucket: str = "idc-open-data"
+    is_alone: bool = False
+
+
+@dataclass
+class Bucket:
+    """An S3: objects by key, and its habits."""
+
+    objects: dict[str, bytes]
+    page_keys: int = 1_000
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Of keys that are listed with another size than they have."""
+    knows_ranges: bool = True
+    page: bytes | None = None
+    """Answered to every listing."""
+    tokens: bool = True
+    listings: int = 0
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """(key, range) of every object asked for."""
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        _, _, key = request.url.path.removeprefix("/").partition("/")
+        if not key:
+            self.listings += 1
+            params = request.url.params
+            return httpx.Response(
+                200, content=self.page or self._page(params["prefix"], params.get("continuation-token"))
+            )
+        self.asked.append((key, request.headers.get("range", "")))
+        if key not in self.objects:
+            return httpx.Response(404, content=b"<Error><Code>NoSuchKey</Code></Error>")
+        return self._object(self.objects[key], request.headers.get("range"))
+
+    def _object(self, data: bytes, asked: str | None) -> httpx.Response:
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+        if match is None or not self.knows_ranges:
+            return httpx.Response(200, content=data, headers={"Content-Type": "binary/octet-stream"})
+        start, stop = int(match[1]), min(int(match[2]) + 1 if match[2] else len(data), len(data))
+        if start >= len(data):
+            return httpx.Response(416)
+        headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}", "Content-Type": "binary/octet-stream"}
+        return httpx.Response(206, content=data[start:stop], headers=headers)
+
+    def _page(self, prefix: str, token: str | None) -> bytes:
+        keys = sorted(key for key in self.objects if key.startswith(prefix))
+        start = int(base64.b64decode(token)) if token else 0
+        end = start + self.page_keys
+        return page_of(
+            [(key, self.sizes.get(key, len(self.objects[key]))) for key in keys[start:end]],
+            more=end < len(keys),
+            token=base64.b64encode(str(end).encode()).decode() if self.tokens else "",
+        )
+
+
+def page_of(entries: Sequence[tuple[str, int | str]], *, more: bool = False, token: str = "") -> bytes:
+    contents = "".join(f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size></Contents>" for key, size in entries)
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if more and token else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<IsTruncated>{str(more).lower()}</IsTruncated>{following}{contents}</ListBucketResult>"
+    ).encode()
+
+
+class Kept:
+    """Remembers in memory."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, tuple[str, ...]] = {}
+
+    async def load_objects(self, content: str) -> tuple[str, ...] | None:
+        await trio.lowlevel.checkpoint()
+        return self.lines.get(content)
+
+    def remember_objects(self, content: str, lines: Sequence[str]) -> None:
+        self.lines[content] = tuple(lines)
+
+
+@dataclass
+class Setup:
+    archive: BucketArchive
+    kept: Kept
+    told: dict[str, Mapping[str, int]]
+
+
+@asynccontextmanager
+async def archive_of(server: Bucket, kept: Kept | None = None) -> AsyncIterator[Setup]:
+    kept = kept or Kept()
+    told: dict[str, Mapping[str, int]] = {}
+    transports: list[Transport] = []
+
+    def transport_to(archive: ArchiveSettings) -> Transport:
+        assert archive.base_url == "http://mock/idc-open-data"
+        settings = TransportSettings(max_attempts=1)
+        transports.append(Transport(archive, settings, Stats(), wire=httpx.MockTransport(server)))
+        return transports[-1]
+
+    async with trio.open_nursery() as nursery:
+        settings = BucketSettings("mock", "http://mock/{bucket}")
+        yield Setup(BucketArchive(settings, transport_to, kept, told.__setitem__, nursery), kept, told)
+    for transport in transports:
+        await transport.__aexit__(None, None, None)
+
+
+def files(count: int) -> dict[str, bytes]:
+    """Objects of instances 1.2.3.0, 1.2.3.1, …, in another order of names, each of its own size."""
+    names = [f"{FOLDER}/{(7 * number) % 997:08x}-{number}.dcm" for number in range(count)]
+    return {name: dicom(f"1.2.3.{number}", 2_000 + number) for number, name in enumerate(names)}
+
+
+async def content(setup: Setup, key: Key, start: int = 0, stop: int | None = None) -> bytes:
+    async with setup.archive.fetch(key, start, stop) as body:
+        return b"".join([chunk async for chunk in body])
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("page_keys", [1, 7, 1_000])
+async def test_every_file_is_found_by_its_instance_whatever_the_page(count: int, page_keys: int) -> None:
+    stored = files(count)
+    server = Bucket({f"{FOLDER}/": b"", **stored}, page_keys=page_keys)
+    async with archive_of(server) as setup:
+        found = await setup.archive.objects(Key())
+        assert {f"{FOLDER}/{one.name}" for one in found.values()} == set(stored)
+        for number, data in enumerate(stored.values()):
+            key = Key(instance_uid=f"1.2.3.{number}")
+            assert found[key.instance_uid].size == len(data)
+            assert await content(setup, key) == data
+    assert setup.told == {FOLDER: {f"1.2.3.{n}": len(data) for n, data in enumerate(stored.values())}}
+    heads = [asked for asked in server.asked if asked[1] == "bytes=0-1023"]
+    assert len(heads) == count
+
+
+async def test_what_the_files_are_is_asked_once_even_across_mounts() -> None:
+    server, kept = Bucket(files(5)), Kept()
+    async with archive_of(server, kept) as setup, trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(setup.archive.objects, Key())
+    assert (server.listings, len(server.asked)) == (1, 5)
+    async with archive_of(server, kept) as setup:
+        assert await content(setup, Key(instance_uid="1.2.3.4"), 10, 20) == list(files(5).values())[4][10:20]
+    assert (server.listings, len(server.asked)) == (1, 6)
+
+
+async def test_the_file_of_a_one_instance_series_needs_no_asking_what_it_is() -> None:
+    server = Bucket(files(1))
+    (data,) = server.objects.values()
+    async with archive_of(server) as setup:
+        for _ in range(3):
+            assert await content(setup, Key(is_alone=True), 100, 200) == data[100:200]
+    assert server.listings == 1
+    assert [asked for _, asked in server.asked] == ["bytes=100-199"] * 3
+
+
+async def test_of_several_files_where_the_index_says_one_each_is_asked() -> None:
+    stored = files(2)
+    async with archive_of(Bucket(stored)) as setup:
+        assert await content(setup, Key(instance_uid="1.2.3.1", is_alone=True)) == list(stored.values())[1]
+
+
+async def test_a_file_meta_beyond_the_first_kilobyte_is_read_on() -> None:
+    padding = b"\x02\x00\x01\x00OB\x00\x00" + (5_000).to_bytes(4, "little") + bytes(5_000)
+    data = bytes(128) + b"DICM" + padding + dicom("1.2.3.0", 2_000)[132:]
+    async with archive_of(Bucket({f"{FOLDER}/a.dcm": data, f"{FOLDER}/b.dcm": dicom("1.2.3.1", 2_000)})) as setup:
+        assert set(await setup.archive.objects(Key())) == {"1.2.3.0", "1.2.3.1"}
+
+
+async def test_a_bucket_without_ranges_is_read_whole() -> None:
+    stored = files(2)
+    async with (
+        archive_of(Bucket(stored, knows_ranges=False)) as setup,
+        setup.archive.fetch(Key(instance_uid="1.2.3.1"), 100, 200) as body,
+    ):
+        assert (body.start, body.stop) == (0, None)
+        assert b"".join([chunk async for chunk in body]) == list(stored.values())[1]
+
+
+async def test_a_range_to_beyond_the_end_is_one_to_the_end() -> None:
+    server = Bucket(files(1))
+    (data,) = server.objects.values()
+    async with archive_of(server) as setup:
+        assert await content(setup, Key(is_alone=True), 1_000, len(data) + 50_000) == data[1_000:]
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (Bucket({}), Gone),
+        (Bucket({f"{FOLDER}/": b""}), Gone),
+        (Bucket({f"{FOLDER}/a.dcm": b"no DICOM" * 100}), Damaged),
+        (Bucket(files(3), page=b"<html>sign in</html>"), Refused),
+        (Bucket(files(3), page=b"<ListBucketResult><Contents>"), Refused),
+        (Bucket(files(3), page=b"<!DOCTYPE a [<!ENTITY b 'c'>]><ListBucketResult/>"), Refused),
+        (Bucket(files(3), page=page_of([], more=True)), Refused),
+        (Bucket(files(3), page_keys=2, tokens=False), Refused),
+        (Bucket(files(3), page=page_of([(f"{FOLDER}/a.dcm", 5)], more=True, token="again")), Refused),
+        (Bucket(files(3), sizes=dict.fromkeys(files(3), 7)), Damaged),
+    ],
+    ids=str,
+)
+async def test_what_makes_no_sense_is_an_error_and_not_a_short_list(server: Bucket, expected: type[IdcfsError]) -> None:
+    async with archive_of(server) as setup:
+        with pytest.raises(expected):
+            await content(setup, Key())
+    assert not setup.kept.lines or expected is Damaged
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Key(content=""),
+        Key(bucket=""),
+        Key(content="../other"),
+        Key(content="a/b"),
+        Key(content="a\nb"),
+        Key(bucket="evil.example/x"),
+        Key(bucket="..", content=FOLDER),
+        Key(instance_uid="9.9"),
+    ],
+    ids=str,
+)
+async def test_what_the_index_does_not_place_is_not_asked_for(key: Key) -> None:
+    server = Bucket(files(2))
+    async with archive_of(server) as setup:
+        with pytest.raises(Gone):
+            await content(setup, key)
+    assert server.listings == (1 if key.instance_uid == "9.9" else 0)
+
+
+async def test_names_that_are_no_files_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    odd = {f"{FOLDER}/../x.dcm": b"1", f"{FOLDER}/a b.dcm": b"1", f"{FOLDER}/readme.txt": b"1", f"{FOLDER}/z.dcm": b""}
+    async with archive_of(Bucket({**files(2), **odd})) as setup:
+        assert set(await setup.archive.objects(Key())) == {"1.2.3.0", "1.2.3.1"}
+    assert "4 objects are no files" in caplog.text
+
+
+async def test_a_file_that_names_no_instance_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    async with archive_of(Bucket({**files(1), f"{FOLDER}/x.dcm": dicom("not a uid", 2_000)})) as setup:
+        assert set(await setup.archive.objects(Key())) == {"1.2.3.0"}
+    assert "names no instance" in caplog.text
+
+
+async def test_who_goes_away_does_not_take_the_map_from_the_others() -> None:
+    server = Bucket(files(30))
+    async with archive_of(server) as setup:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(setup.archive.objects, Key())
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert len(await setup.archive.objects(Key())) == 30
+    assert server.listings == 1
+
+
+def test_the_mirror_calls_two_buckets_otherwise() -> None:
+    assert AWS.of("idc-open-data").base_url == "https://idc-open-data.s3.amazonaws.com"
+    assert AWS.of("idc-open-data-two").base_url == "https://idc-open-data-two.s3.amazonaws.com"
+    assert GCS.of("idc-open-data").base_url == "https://storage.googleapis.com/idc-open-data"
+    assert GCS.of("idc-open-data-cr").base_url == "https://storage.googleapis.com/idc-open-cr"
+    assert GCS.of("idc-open-data-two").base_url == "https://storage.googleapis.com/idc-open-idc1"
+
+
+@given(st.lists(st.tuples(st.text(), st.integers() | st.text())), st.booleans(), st.text(max_size=5))
+def test_whatever_a_page_holds_is_a_file_or_passed_over(
+    entries: list[tuple[str, int | str]], more: bool, token: str
+) -> None:
+    try:
+        page = parse_page(page_of(entries, more=more, token=escape(token)), "a/", "mock")
+    except Refused:
+        return
+    assert len(page.objects) + page.passed_over + sum(key == "a/" for key, _ in entries) == len(entries)
+    for one in page.objects:
+        assert re.fullmatch(r"[0-9A-Za-z_-]{1,200}\.dcm", one.name)
+        assert one.size > 0
+
+
+@given(st.binary())
+def test_whatever_is_no_page_is_refused(body: bytes) -> None:
+    with pytest.raises(Refused):
+        parse_page(body, "a/", "mock")
+
+
+def test_google_says_it_in_another_namespace() -> None:
+    body = page_of([("a/b.dcm", 5)]).replace(
+        b"http://s3.amazonaws.com/doc/2006-03-01/", b"http://doc.s3.amazonaws.com/2006-03-01"
+    )
+    assert parse_page(body, "a/", "mock") == ([ListedObject("b.dcm", 5)], 0, None)

@@ -1,0 +1,287 @@
+"""Which place is asked when, over two places that say what a test wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Self, cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from idcfs import errors
+from idcfs.archive.bucket import BucketArchive, StoredObject
+from idcfs.archive.choice import Choice
+from idcfs.archive.dicomweb import DicomwebArchive
+from idcfs.settings import MIB, ArchiveSettings, Policy
+from idcfs.stats import Stats
+
+TIMEOUT = 30.0
+FAILURES = (
+    errors.Gone("no such instance"),
+    errors.AccessDenied("no"),
+    errors.QuotaSpent("come back tomorrow"),
+    errors.DeadlinePassed("nothing came"),
+    errors.Unreachable("nobody there"),
+    errors.Refused("nonsense", 400),
+    errors.Damaged("garbage"),
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    study_uid: str = "1.2"
+    series_uid: str = "1.2.3"
+    instances: int | None = 2
+    content: str = "uuid"
+    bucket: str = "idc-open-data"
+
+
+@dataclass(frozen=True)
+class Instance(Series):
+    instance_uid: str = "1.2.3.4"
+    is_alone: bool = False
+    size: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.content, self.instance_uid
+
+
+@dataclass
+class Body:
+    """Chunks, so many seconds apart."""
+
+    chunks: Sequence[bytes]
+    pause_seconds: float = 0.0
+    start: int = 0
+    stop: int | None = None
+    size: int | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.sleep(self.pause_seconds)
+        if not self.chunks:
+            raise StopAsyncIteration
+        first, *self.chunks = self.chunks
+        return first
+
+
+@dataclass
+class Place:
+    """An archive, or the buckets: fails with ``error``, else sends ``body``."""
+
+    body: Body
+    error: errors.IdcfsError | None = None
+    uids: Sequence[str] = ("1.1", "1.2")
+    asked: int = 0
+    away: errors.IdcfsError | None = None
+    knows_ranges: bool = False
+    holds: bool = True
+
+    @asynccontextmanager
+    async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[Body]:
+        self._ask()
+        yield replace(self.body)
+
+    async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
+        self._ask()
+        return list(self.uids)
+
+    async def objects(self, series: Series) -> dict[str, StoredObject]:
+        self._ask()
+        return {uid: StoredObject(uid, f"{uid}.dcm", 7) for uid in self.uids}
+
+    def may_hold(self, series: Series) -> bool:
+        return self.holds
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class Setup:
+    policy: Policy = "auto"
+    exact_sizes: bool = False
+    most: int | None = None
+    wado: Place = field(default_factory=lambda: Place(Body([b"wado"])))
+    bucket: Place = field(default_factory=lambda: Place(Body([b"bucket"]), knows_ranges=True))
+    stats: Stats = field(default_factory=Stats)
+
+    def __post_init__(self) -> None:
+        self.choice = Choice(
+            cast("DicomwebArchive", self.wado),
+            cast("BucketArchive", self.bucket),
+            ArchiveSettings("mock", "http://mock", max_response_bytes=self.most),
+            self.policy,
+            TIMEOUT,
+            self.stats,
+            exact_sizes=self.exact_sizes,
+        )
+
+    async def content(self, instance: Instance | None = None) -> bytes:
+        async with self.choice.fetch(instance or Instance()) as body:
+            return b"".join([chunk async for chunk in body])
+
+
+async def test_wado_rs_comes_first() -> None:
+    setup = Setup()
+    assert await setup.content() == b"wado"
+    assert (setup.bucket.asked, setup.stats["bucket_downloads"]) == (0, 0)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+async def test_what_wado_rs_cannot_serve_the_bucket_does(failure: errors.IdcfsError) -> None:
+    setup = Setup()
+    setup.wado.error = failure
+    assert [await setup.content() for _ in range(3)] == [b"bucket"] * 3
+    assert setup.wado.asked == 1  # it is not asked again for the same instance
+    assert setup.choice.starts_anywhere(Instance())
+    assert setup.stats["bucket_downloads"] == 3
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+async def test_where_neither_can_serve_the_archive_says_why(failure: errors.IdcfsError) -> None:
+    setup = Setup()
+    setup.wado.error, setup.bucket.error = failure, errors.Gone("not there")
+    with pytest.raises(type(failure)):
+        await setup.content()
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+async def test_one_place_alone_is_never_left(failure: errors.IdcfsError) -> None:
+    for policy, first, other in (("wado", "wado", "bucket"), ("bucket", "bucket", "wado")):
+        setup = Setup(cast("Policy", policy))
+        getattr(setup, first).error = failure
+        with pytest.raises(type(failure)):
+            await setup.content()
+        with pytest.raises(type(failure)):
+            await setup.choice.search_instances(Series())
+        assert getattr(setup, other).asked == 0
+        assert not setup.choice.elsewhere(Instance(), failure)
+
+
+async def test_what_is_too_large_for_the_archive_is_not_asked_of_it() -> None:
+    setup = Setup(most=32 * MIB)
+    assert await setup.content(Instance(size=32 * MIB)) == b"bucket"
+    assert setup.wado.asked == 0
+    assert await setup.content(Instance(size=31 * MIB)) == b"wado"
+    assert await Setup("wado", most=32 * MIB).content(Instance(size=40 * MIB)) == b"wado"  # it may do, nobody knows
+
+
+async def test_what_is_in_no_bucket_comes_from_the_archive() -> None:
+    for policy in ("auto", "wado"):
+        setup = Setup(policy, most=1)
+        setup.bucket.holds = False
+        assert await setup.content(Instance(size=5)) == b"wado"
+        assert not setup.choice.elsewhere(Instance(), None)
+        assert (await setup.choice.search_instances(Series())).uids == ["1.1", "1.2"]
+        assert setup.bucket.asked == 0
+
+
+async def test_an_archive_that_is_away_is_asked_only_for_what_the_bucket_has_not() -> None:
+    setup = Setup()
+    setup.wado.away = errors.QuotaSpent("come back tomorrow")
+    assert await setup.content() == b"bucket"
+    assert setup.wado.asked == 0
+    setup.bucket.error = errors.Gone("not there")
+    assert await setup.content() == b"wado"
+
+
+async def test_the_buckets_come_first_while_somebody_reads_in_bulk() -> None:
+    setup = Setup()
+    one, other = setup.choice.begin_bulk(), setup.choice.begin_bulk()
+    assert await setup.content() == b"bucket"
+    one()
+    assert await setup.content() == b"bucket"
+    other()
+    assert await setup.content() == b"wado"
+    assert await Setup("wado").content() == b"wado"
+
+
+async def test_an_instance_moves_once_and_not_for_ever(autojump_clock: MockClock) -> None:
+    setup = Setup()
+    assert not setup.choice.starts_anywhere(Instance())
+    assert setup.choice.elsewhere(Instance(), None)
+    assert not setup.choice.elsewhere(Instance(), errors.Damaged("still"))
+    assert setup.choice.starts_anywhere(Instance())
+    assert not setup.choice.starts_anywhere(Instance(instance_uid="9"))
+    assert await setup.content() == b"bucket"
+    await trio.sleep(700)
+    assert await setup.content() == b"wado"
+
+
+@pytest.mark.parametrize("pause", [0.0, 20.0, 31.0])
+async def test_a_body_that_brings_nothing_for_too_long_is_given_up(pause: float, autojump_clock: MockClock) -> None:
+    setup = Setup()
+    setup.wado.body = Body([bytes(64 * 1024)] * 4, pause)
+    if pause <= TIMEOUT:
+        assert len(await setup.content()) == 4 * 64 * 1024
+    else:
+        with pytest.raises(errors.Truncated, match="no progress for 30 s"):
+            await setup.content()
+
+
+async def test_a_drip_is_nothing_and_a_slow_reader_is_no_slow_body(autojump_clock: MockClock) -> None:
+    setup = Setup()
+    setup.wado.body = Body([b"x"] * 100, 1.0)
+    with pytest.raises(errors.Truncated):
+        await setup.content()
+    setup.wado.body = Body([b"x"] * 20, 1.0)
+    async with setup.choice.fetch(Instance()) as body:
+        async for _ in body:
+            await trio.sleep(600)
+
+
+async def test_a_body_is_waited_for_where_there_is_no_other(autojump_clock: MockClock) -> None:
+    setup = Setup("wado")
+    setup.wado.body = Body([b"x"] * 3, 500.0)
+    assert await setup.content() == b"xxx"
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_series_costs_one_search() -> None:
+    setup = Setup()
+    assert await setup.choice.search_instances(Series()) == (["1.1", "1.2"], {})
+    assert (setup.wado.asked, setup.bucket.asked) == (1, 0)
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, None], ids=lambda error: type(error).__name__)
+async def test_what_the_archive_cannot_list_the_bucket_lists(failure: errors.IdcfsError | None) -> None:
+    setup = Setup()
+    setup.wado.error, setup.wado.uids = failure, ()
+    assert await setup.choice.search_instances(Series()) == (["1.1", "1.2"], {"1.1": 7, "1.2": 7})
+    setup.bucket.error = errors.Unreachable("nor this")
+    with pytest.raises(type(failure) if failure else errors.Gone):
+        await setup.choice.search_instances(Series())
+
+
+async def test_an_empty_series_is_empty() -> None:
+    setup = Setup()
+    setup.wado.uids = ()
+    assert await setup.choice.search_instances(Series(instances=0)) == ([], {})
+    assert setup.bucket.asked == 0
+
+
+async def test_exact_sizes_come_from_the_bucket_and_names_from_the_archive() -> None:
+    for policy in ("auto", "wado"):
+        setup = Setup(policy, exact_sizes=True)
+        setup.wado.uids = ("1.1", "1.9")
+        assert await setup.choice.search_instances(Series()) == (["1.1", "1.9"], {"1.1": 7, "1.2": 7})
+        setup.bucket.error = errors.Unreachable("away")
+        assert await setup.choice.search_instances(Series()) == (["1.1", "1.9"], {})
+
+
+async def test_the_bucket_alone_needs_no_archive() -> None:
+    setup = Setup("bucket")
+    assert await setup.choice.search_instances(Series()) == (["1.1", "1.2"], {"1.1": 7, "1.2": 7})
+    assert await setup.content() == b"bucket"
+    assert setup.wado.asked == 0
