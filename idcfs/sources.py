@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
@@ -94,11 +94,9 @@ class Archive:
         """Every series of the archive."""
         return await self._choice.search_series()
 
-    @asynccontextmanager
-    async def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AsyncIterator[Body]:
+    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
         """The bytes of an instance."""
-        async with self._choice.fetch(instance, start, stop) as body:
-            yield body
+        return self._choice.fetch(instance, start, stop)
 
     def starts_anywhere(self, instance: Instance) -> bool:
         """Whether the place that it comes from may know ranges."""

@@ -17,7 +17,7 @@ COUNTERS = (
     "retries",  # … of which repeated one that got no good answer
     "bytes_from_archive",  # bytes of response bodies as they came over the wire
     "bucket_downloads",  # bodies, of instances or ranges of them, that came from a bucket
-    "series_drifted",  # series of which the archive lists more or fewer instances than the index
+    "series_drifted",  # series that are not as the index says: other numbers of instances, or of bytes
     "downloads",  # fetches of an instance that were started
     "downloads_cancelled",  # … of which were stopped because nobody read on
     "hits",  # blocks that a read found at hand: in the cache, or in what is arriving

@@ -109,6 +109,12 @@ class Listing:
         """The instance's size in bytes, where it is known."""
         return self._exact.get(ordinal)
 
+    @property
+    def is_of_another_size(self) -> bool:
+        """Whether every size is known, of as many instances as the index says, and they do not add up to its sum."""
+        is_all_known = len(self._exact) == len(self.names) == self.series.instances
+        return is_all_known and self.series.total_bytes not in (None, self._accounted)
+
     def learn(self, ordinal: int, size: int) -> None:
         """Take ``size`` for exact from now on; news to be announced, unless it was known."""
         if self._exact.get(ordinal) == size:
@@ -180,6 +186,7 @@ class Listings:
         self._stats = stats
         self._wants_sizes = wants_sizes
         self._offline = offline
+        self._drifted: set[str] = set()  # contents whose sizes did not add up
         self._told: set[int] = set()  # rows whose kept list was used because the archive was away
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
         self._kept: LRUCache[int, Listing] = LRUCache(MAX_KEPT, getsizeof=lambda one: min(len(one) + 1, MAX_KEPT))
@@ -203,6 +210,11 @@ class Listings:
             return
         listing.learn(ordinal, size)
         self._store.remember_size(listing.content, listing.instance_uid(ordinal), size)
+        if listing.is_of_another_size and listing.content not in self._drifted:
+            self._drifted.add(listing.content)
+            self._stats.count("series_drifted")
+            of = f"series {listing.series.series_uid}: its instances are not of the {listing.series.total_bytes} bytes"
+            log.warning("%s in all that the index gives: it may be of another release", of)
 
     def learn_sizes(self, content: str, sizes: Mapping[str, int]) -> None:
         """Take ``sizes``, in bytes by SOPInstanceUID, for exact in whatever shows ``content``."""

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -619,3 +619,57 @@ async def test_a_list_of_the_absent_archive_that_changed_when_it_came_back_is_go
             await listings.get(0, numbered(0, None))
     async with listings_of(archive, tmp_path) as listings:
         assert len(await listings.get(0, numbered(0, None))) == 4
+
+
+# --- another release -------------------------------------------------------------------------------------------------
+
+
+async def test_sizes_that_do_not_add_up_are_counted_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive()
+    async with listings_of(archive, tmp_path) as listings:
+        listing = await listings.get(5, series(3, 900_000))
+        for ordinal, size in enumerate((300_000, 300_000, 300_001)):
+            assert archive.stats["series_drifted"] == 0
+            listings.remember_size(listing, ordinal, size)
+        listings.remember_size(listing, 0, 300_007)
+    assert archive.stats["series_drifted"] == 1
+    (told,) = [record.message for record in caplog.records if "another release" in record.message]
+    assert told.startswith("series 1.2.3: its instances are not of the 900000 bytes in all that the index gives")
+
+
+async def test_sizes_that_add_up_or_are_not_all_known_are_no_drift(tmp_path: Path) -> None:
+    archive = Archive()
+    async with listings_of(archive, tmp_path) as listings:
+        for row, (total, sizes) in enumerate([(900_000, (3, 4)), (900_000, (1, 2, 899_997)), (None, (1, 2, 3))]):
+            listing = await listings.get(row, replace(numbered(row), total_bytes=total))
+            for ordinal, size in enumerate(sizes):
+                listings.remember_size(listing, ordinal, size)
+    assert archive.stats["series_drifted"] == 0
+
+
+async def test_sizes_that_a_bucket_tells_are_exact_at_once_and_kept(tmp_path: Path) -> None:
+    async with listings_of(Archive(), tmp_path) as listings:
+        listing = await listings.get(5, series())
+        listings.learn_sizes("uuid", {"1.2.3.0": 7, "1.2.3.2": 9, "1.9": 1})
+        listings.learn_sizes("another", {"1.2.3.1": 7})
+        assert [listing.exact_size(ordinal) for ordinal in range(3)] == [7, None, 9]
+        assert listing.announce(0)
+        await listings.sync()
+    async with listings_of(Archive(), tmp_path) as listings:
+        assert (await listings.get(5, series())).exact_size(2) == 9
+
+
+async def test_who_wants_sizes_asks_again_until_the_archive_tells_them(tmp_path: Path) -> None:
+    archive = Archive()
+    async with listings_of(archive, tmp_path) as listings:
+        await listings.get(5, series())
+        await listings.sync()
+    archive.sizes = dict.fromkeys(uids(3), 300_000)
+    for calls in (2, 2):
+        async with listings_of(archive, tmp_path, wants_sizes=True) as listings:
+            listing = await listings.get(5, series())
+            assert listing.exact_size(1) == 300_000
+            await listings.sync()
+        assert archive.calls == calls
