@@ -123,6 +123,7 @@ list_missing() {
     if [ "$level" = dev ]; then
         need orthanc have Orthanc
         need orthanc-dicomweb has_orthanc_plugin
+        need nginx have nginx
         need dcmtk have dcmdump
         need libgdcm-tools have gdcminfo
         need dcm2niix have dcm2niix
@@ -130,24 +131,35 @@ list_missing() {
     fi
 }
 
-# Debian starts a service as soon as its package is installed, and again at every boot. idcfs wants Orthanc's program,
-# which the tests start themselves, not its service: deny the first start for the time of the installation, and disable
-# what remains. A policy that is there already is the administrator's and stays.
-deny_orthanc_start() {
+# Debian starts a service as soon as its package is installed, and again at every boot. idcfs wants the programs of
+# Orthanc and nginx, which the tests start themselves, not their services: deny the first start for the time of the
+# installation, and disable what remains. A policy that is there already is the administrator's and stays.
+services=()  # those of the packages that are installed here; a service that was there before is not ours
+
+list_services() {
+    local package
+    services=()
+    for package in "${missing[@]}"; do
+        case $package in orthanc | nginx) services+=("$package") ;; esac
+    done
+}
+
+deny_start() {
     local path=/usr/sbin/policy-rc.d mark='# from the set-up of idcfs; may be removed'
     if [ -e "$path" ] && ! grep -qxF "$mark" "$path"; then return; fi
     policy=$path
     # shellcheck disable=SC2016  # $1 is the policy's own
-    printf '%s\n' '#!/bin/sh' "$mark" 'case "$1" in orthanc*) exit 101 ;; esac' 'exit 0' | as_root tee "$path" >/dev/null
+    printf '%s\n' '#!/bin/sh' "$mark" 'case "$1" in orthanc*|nginx*) exit 101 ;; esac' 'exit 0' |
+        as_root tee "$path" >/dev/null
     as_root chmod 755 "$path"
 }
 
-disable_orthanc() {
+disable_service() {
     if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --now orthanc.service
+        as_root systemctl disable --now "$1.service"
     else
-        as_root invoke-rc.d --quiet orthanc stop || true  # a policy may forbid even that
-        as_root update-rc.d orthanc disable
+        as_root invoke-rc.d --quiet "$1" stop || true  # a policy may forbid even that
+        as_root update-rc.d "$1" disable
     fi
 }
 
@@ -158,12 +170,14 @@ install_missing() {
     have apt-get || die "no apt-get here: $by_hand"
     [ "$(id -u)" = 0 ] || have sudo || die "neither root nor sudo here: $by_hand"
     say "installing ${missing[*]}"
-    local wants_orthanc=no
-    [[ " ${missing[*]} " == *" orthanc "* ]] && wants_orthanc=yes
-    [ $wants_orthanc = no ] || deny_orthanc_start
+    local service
+    list_services
+    [ ${#services[@]} = 0 ] || deny_start
     quietly apt_get update || say "apt-get update failed; going on with the package lists that are here"
     quietly apt_get install --no-install-recommends "${missing[@]}" || die "apt-get failed: $by_hand"
-    if [ $wants_orthanc = yes ]; then quietly disable_orthanc || say "Orthanc's service could not be disabled"; fi
+    for service in "${services[@]}"; do
+        quietly disable_service "$service" || say "the service $service could not be disabled"
+    done
     hash -r
     list_missing
     find_python >/dev/null || die "$no_python"
