@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tests.data import ct_series, pydicom_files, sample_archive, write_index
+from tests.data import ct_series, pydicom_files, sample_archive, whole_slide, write_index
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -29,6 +29,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ct_files(data_dir: Path) -> list[Path]:
     """A CT of 300 slices of 512 × 512, in the order of its slices."""
     return ct_series(data_dir / "ct" / "series")
+
+
+@pytest.fixture(scope="session")
+def slide_files(data_dir: Path) -> list[Path]:
+    """A slide of three levels, the largest one of 250 MB first."""
+    return whole_slide(data_dir / "slide" / "series")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The independent servers answer as the IDC's buckets and a static DICOMweb server do, so that they can judge idcfs."""
+"""What others wrote, and idcfs is judged by, does on its own what it is to show through idcfs.
+
+The servers answer as the IDC's buckets and a static DICOMweb server do; the readers of slides read ours from disk.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
+import numpy as np
+import openslide
+import pydicom
 import pytest
+import wsidicom
 
 from tests.data import write_series
 from tests.data.buckets import object_key, stored_series
@@ -118,3 +125,21 @@ def test_a_static_server_lists_and_sends_instances(nginx: Nginx, crowd: Path) ->
     moved = nginx.moved()[before:]
     assert len(moved) == 5
     assert moved[3] == Moved(206, 100, "GET", "bytes=100-199", moved[3].target)
+
+
+def test_readers_of_slides_see_the_same_in_our_slide(slide_files: list[Path]) -> None:
+    assert 240e6 < slide_files[0].stat().st_size < 270e6
+    with openslide.OpenSlide(slide_files[0]) as opened, wsidicom.WsiDicom.open(slide_files[0].parent) as slide:
+        assert opened.level_dimensions == ((25_600, 25_600), (12_800, 12_800), (6_400, 6_400))
+        assert [level.size.to_tuple() for level in slide.levels] == list(opened.level_dimensions)
+        seen = np.asarray(opened.read_region((10_000, 12_000), 0, (700, 600)).convert("RGB"))
+        assert seen.std() > 20  # not a blank
+        assert np.array_equal(seen, np.asarray(slide.read_region((10_000, 12_000), 0, (700, 600)).convert("RGB")))
+
+
+def test_a_tile_of_our_slide_can_be_had_on_its_own(slide_files: list[Path]) -> None:
+    header = pydicom.dcmread(slide_files[2])
+    assert (header.NumberOfFrames, header.Rows, header.Columns) == (13 * 13, 512, 512)
+    first, second = (pydicom.encaps.get_frame(header.PixelData, frame, number_of_frames=169) for frame in (0, 1))
+    assert first != second
+    assert first.startswith(b"\xff\xd8\xff")

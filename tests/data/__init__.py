@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.data.archive import pydicom_files, sample_archive, write_index
 from tests.data.multiframe import multiframe
 from tests.data.series import ct_series, mr_series, rgb_series, rt_struct, write_series
+from tests.data.slide import whole_slide
 from tests.data.spec import SeriesSpec
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "rgb_series",
     "rt_struct",
     "sample_archive",
+    "whole_slide",
     "write_index",
     "write_series",
 ]
