@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import logging.handlers
 import os
 import select
 import sys
@@ -20,7 +18,7 @@ from typing import Any, cast, get_args
 
 import click
 
-from . import mounts, options
+from . import logs, mounts, options
 from .cli_cache import cache, cache_dir_option
 from .cli_warm import warm
 from .console import OneLine, Place, printable, say
@@ -29,7 +27,6 @@ from .errors import IdcfsError, UsageError
 from .running import idcfs_at, read_status
 from .settings import (
     GIB,
-    MIB,
     PACKAGED,
     QIDO,
     TIMEOUT_SECONDS,
@@ -40,8 +37,6 @@ from .settings import (
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_LOG_BYTES = 5 * MIB
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _EXIT_SECONDS = 60.0
 """How long ``umount`` waits for the mount's process to end: it has up to 144 MiB to write first."""
 
@@ -172,7 +167,7 @@ def mount(
         offline=offline,
     )
     log_file = None if foreground else options.log_file(mountpoint)
-    _log_to(log_file, log_level)
+    logs.start(log_file, log_level)
     with mounts.reserved(options.log_file(mountpoint).with_suffix(".lock")) as let_go:
         made = mounts.prepare(mountpoint, may_hide_files="nonempty" in chosen)
         try:
@@ -243,26 +238,6 @@ def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[
         ready()
 
     serve(settings, answering)
-
-
-def _log_to(file: Path | None, level: str) -> None:
-    """Log into ``file``, else to stderr."""
-    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT, handlers=[_handler(file)])
-    if level != "debug":
-        for chatty in ("httpx", "httpcore"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _handler(file: Path | None) -> logging.Handler:
-    if file is None:
-        return logging.StreamHandler()
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(
-            file, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace"
-        )
-    except OSError as error:
-        raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
 
 
 def _print_status(report: dict[str, Any]) -> None:

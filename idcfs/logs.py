@@ -1,0 +1,126 @@
+"""Where the log goes, and that it stays readable: a warning that comes a thousand times is written once a minute."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from .errors import UsageError
+from .settings import MIB
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FILE_BYTES = 5 * MIB
+"""After which a log file is set aside; two such are kept."""
+CHATTY = ("httpx", "httpcore")
+"""Libraries that log each request; shown at the level ``debug`` only."""
+
+WINDOW_SECONDS = 60
+MAX_FOLLOWED = 1000
+"""Warnings that are counted at a time: each of a series' files may bring one of its own."""
+
+
+def start(file: Path | None, level: str) -> None:
+    """Log into ``file``, else to stderr, what is at least of ``level``.
+
+    :raises UsageError: if the file cannot be written.
+    """
+    handler = _handler(file)
+    handler.addFilter(OncePerMinute(handler))
+    logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
+    if level != "debug":
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _handler(file: Path | None) -> logging.Handler:
+    if file is None:
+        return logging.StreamHandler()
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return logging.handlers.RotatingFileHandler(
+            file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace"
+        )
+    except OSError as error:
+        raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
+
+
+@dataclass(slots=True)
+class _Window:
+    end: float
+    held_back: int = 0
+    last: logging.LogRecord | None = None
+
+
+class OncePerMinute(logging.Filter):
+    """Lets the same warning through once a minute; when that is over, and anything is logged, how often it came.
+
+    The same: of one logger and level, in the same words. What comes with a traceback is never held back.
+    """
+
+    def __init__(self, handler: logging.Handler, now: Callable[[], float] = time.monotonic) -> None:
+        """
+        :param handler: the one it filters for, which writes the summaries too.
+        """
+        super().__init__()
+        self._handler = handler
+        self._now = now
+        self._windows: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()  # those that end first are first
+        self._lock = Lock()  # threads log too, and filter before they wait for their turn to write
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write ``record``; summaries that are due are written first."""
+        now = self._now()
+        with self._lock:
+            due = self._take_due(now)
+            passes = record.levelno < logging.WARNING or bool(record.exc_info) or self._is_first(record, now)
+        for window in due:
+            if window.last is not None:
+                self._write(_summary(window.last, window.held_back))
+        return passes
+
+    def _write(self, record: logging.LogRecord) -> None:
+        """As ``Handler.handle`` does, but past this filter."""
+        self._handler.acquire()
+        try:
+            self._handler.emit(record)
+        finally:
+            self._handler.release()
+
+    def _take_due(self, now: float) -> list[_Window]:
+        """The windows that are over, and the oldest of too many."""
+        due: list[_Window] = []
+        while self._windows:
+            first = next(iter(self._windows.values()))
+            if first.end > now and len(self._windows) <= MAX_FOLLOWED:
+                break
+            due.append(self._windows.popitem(last=False)[1])
+        return due
+
+    def _is_first(self, record: logging.LogRecord, now: float) -> bool:
+        try:
+            key = (record.name, record.levelno, record.getMessage())
+        except Exception:  # its words and arguments do not fit: the handler says so, and harms nobody
+            return True
+        window = self._windows.get(key)
+        if window is None:
+            self._windows[key] = _Window(now + WINDOW_SECONDS)
+            return True
+        window.held_back += 1
+        window.last = record
+        return False
+
+
+def _summary(last: logging.LogRecord, held_back: int) -> logging.LogRecord:
+    """What is written for ``last`` and those before it, at the time of the last."""
+    record = copy(last)
+    times = "once more" if held_back == 1 else f"{held_back:,} more times"
+    record.msg = f"{last.getMessage()} ({times} in the last {WINDOW_SECONDS} s)"
+    record.args = None
+    return record
