@@ -8,6 +8,7 @@
     ├── QuotaSpent          the archive's quota of the day is used up
     ├── DeadlinePassed      no progress within the timeout
     ├── Unreachable         the archive cannot be reached, or only answers with faults of its own
+    │   └── NoConnection    no connection to it can be made
     ├── Refused             the archive answered, but not with what was asked for
     ├── Damaged             a body that is not the stored instance
     │   ├── Truncated       a body that ended early: worth another try
@@ -21,6 +22,7 @@ Messages are whole sentences without a final stop: what, where and, if there is 
 from __future__ import annotations
 
 import errno
+from datetime import datetime
 from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -50,7 +52,11 @@ class AccessDenied(IdcfsError):
 
 
 class QuotaSpent(IdcfsError):
-    """The archive's quota of the day is used up."""
+    """The archive's quota of the day is used up; it is renewed at ``until``, as far as is known."""
+
+    def __init__(self, message: str, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class DeadlinePassed(IdcfsError):
@@ -59,6 +65,10 @@ class DeadlinePassed(IdcfsError):
 
 class Unreachable(IdcfsError):
     """No connection, or nothing but server faults (5xx) after every retry."""
+
+
+class NoConnection(Unreachable):
+    """No connection to the archive can be made: whoever else asks it will find the same."""
 
 
 class Refused(IdcfsError):

@@ -63,6 +63,7 @@ def archive_settings(text: str) -> ArchiveSettings:
             keepalive_seconds=30.0,
             single_part_first=True,
             max_response_bytes=_APP_ENGINE_BYTES,
+            title="the public proxy",
         )
     if text == "google":
         raise UsageError(

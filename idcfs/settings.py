@@ -53,6 +53,15 @@ class ArchiveSettings:
     """Ask for ``application/dicom`` before multipart; Orthanc answers 400 to that, Google gives a length."""
     max_response_bytes: int | None = None
     """Largest answer that it can send, if that is known: App Engine, before which the proxy stands, cuts at 32 MiB."""
+    title: str = ""
+    """What people call it in messages; empty: by its name."""
+    has_daily_quota: bool = True
+    """Whether a 429 with a page for people, or a long Retry-After, means that nothing more is given this day."""
+
+    @property
+    def spoken_name(self) -> str:
+        """What people call it."""
+        return self.title or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,13 @@ class BucketSettings:
     def of(self, bucket: str) -> ArchiveSettings:
         """The bucket that AWS calls ``bucket``."""
         name = dict(self.names).get(bucket, bucket)
-        return ArchiveSettings(f"{self.name}:{name}", self.url.replace("{bucket}", name), keepalive_seconds=15.0)
+        return ArchiveSettings(
+            f"{self.name}:{name}",
+            self.url.replace("{bucket}", name),
+            keepalive_seconds=15.0,
+            title=f"the bucket {name} ({self.name})",
+            has_daily_quota=False,
+        )
 
 
 AWS = BucketSettings("aws", "https://{bucket}.s3.amazonaws.com")

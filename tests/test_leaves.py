@@ -218,6 +218,7 @@ ERRNOS = {
     errors.QuotaSpent: errno.EDQUOT,
     errors.DeadlinePassed: errno.ETIMEDOUT,
     errors.Unreachable: errno.EHOSTUNREACH,
+    errors.NoConnection: errno.EHOSTUNREACH,
     errors.Damaged: errno.EIO,
     errors.Truncated: errno.EIO,
     errors.WrongSize: errno.EIO,

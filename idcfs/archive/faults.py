@@ -1,16 +1,21 @@
 """What an answer other than 200, or no answer at all, means: HTTP and httpx on one side, our errors on the other.
 
-Pure, so that the rules can be read and tested in one place. Which status is worth another try is Google's published
-list; what a 429 or 403 means differs between the archives and comes from the source of IDC's proxy.
+Three tables say it: ``ANSWERS``, ``NO_ANSWER`` and ``BROKEN_BODY``, the first row that fits counts. Which status is
+worth another try is Google's published list; what a 429, 403 or empty 500 means differs between the archives and comes
+from the source of IDC's proxy; the codes of S3 and Google Cloud Storage from their own pages. Pure: the time is told.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import ssl
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from typing import Any
 
 import httpx
@@ -20,17 +25,24 @@ from ..errors import (
     DeadlinePassed,
     Gone,
     IdcfsError,
+    NoConnection,
     QuotaSpent,
     Refused,
     Truncated,
     Unreachable,
     UsageError,
 )
+from ..settings import ArchiveSettings
 
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_SECONDS = re.compile(r"[0-9]{1,12}")
 MAX_MESSAGE_CHARS = 200
 """How much of a server's own words is passed on."""
+
+_SECONDS = re.compile(r"[0-9]{1,12}")
+_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|Error[\s>])")
+_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
+_XML_CODE = re.compile(rb"<Code>([^<]*)</Code>")
+_XML_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
+_BAD_LOCATION = "Invalid URL in location header"  # httpx' words
 
 
 class Transient(Exception):
@@ -44,60 +56,210 @@ class Transient(Exception):
         """Waiting would not help: the connection was stale, the archive is not known to be in trouble."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer that is not the one hoped for, with what has to be known to judge it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    """Its beginning."""
+    where: str
+    """Names archive and path."""
+    archive: ArchiveSettings
+    timeout_seconds: float
+    now: datetime
+
+    @property
+    def pause_seconds(self) -> float:
+        """What it asks to wait."""
+        return retry_after_seconds(self.headers.get("retry-after"), self.now)
+
+    @property
+    def content_type(self) -> str:
+        """Its label, as it came."""
+        return self.headers.get("content-type", "")
+
+    @property
+    def code(self) -> str:
+        """S3's and Google Cloud Storage's name for the error; empty in other answers."""
+        found = _XML_CODE.search(self.body) if _XML.match(self.body) else None
+        return found[1].decode("utf-8", "replace").strip() if found else ""
+
+    @property
+    def renewal(self) -> datetime:
+        """When a spent quota is renewed: at the next 00:00 UTC, or sooner if the answer says so."""
+        midnight = datetime.combine(self.now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
+        seconds = min(self.pause_seconds, 86_400.0)  # more than that would not change anything, or be no date
+        return min(midnight, self.now + timedelta(seconds=seconds)) if seconds else midnight
+
+    def __str__(self) -> str:
+        said = excerpt(self.body, self.content_type)
+        return f"{self.where} answered {self.status}" + (f": {said}" if said else "")
+
+
+# --- signs that a status, or a kind of failure, does not tell --------------------------------------------------------
+
+
+def _spends_the_day(told: Told) -> bool:
+    """IDC's proxy sends a page for people; whoever says when to come back means it."""
+    return told.archive.has_daily_quota and (_is_html(told) or told.pause_seconds > told.timeout_seconds)
+
+
+def _asks_for_patience(told: Told) -> bool:
+    return told.code in ("SlowDown", "RequestTimeout")
+
+
+def _is_empty(told: Told) -> bool:
+    return not told.body.strip()
+
+
+def _is_html(told: Told) -> bool:
+    """S3's errors are markup too, whatever their label."""
+    return not _XML.match(told.body) and ("html" in told.content_type or _MARKUP.match(told.body) is not None)
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _leads_nowhere(error: Exception) -> bool:
+    return str(error).startswith(_BAD_LOCATION)
+
+
+# --- the tables ------------------------------------------------------------------------------------------------------
+
+
+class Again(Enum):
+    """Whether another try may help."""
+
+    NEVER = 0
+    LATER = 1
+    AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """What one of ``statuses`` means if ``sign`` shows too; ``words`` are filled in with ``Told``'s."""
+
+    statuses: Container[int]
+    error: type[IdcfsError]
+    words: str
+    again: Again = Again.NEVER
+    sign: Callable[[Told], bool] = lambda told: True
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRule:
+    """What one of ``kinds`` means if ``sign`` shows too; ``words`` are filled in with where and what was said."""
+
+    kinds: tuple[type[Exception], ...]
+    error: type[IdcfsError]
+    words: str
+    again: Again = Again.NEVER
+    sign: Callable[[Exception], bool] = lambda error: True
+
+
+NEVER, LATER, AT_ONCE = Again
+_ANY = range(1000)
+
+# fmt: off
+ANSWERS: tuple[AnswerRule, ...] = (
+    AnswerRule(_ANY, Unreachable, "{told}; it asks for fewer requests", LATER, _asks_for_patience),
+    AnswerRule({204}, Gone, "{told}; it may belong to another release"),
+    AnswerRule({206}, Refused, "{told}; it is only a part of what was asked for"),
+    AnswerRule(range(300, 400), Refused, "{told}; it names no other place that could be asked"),
+    AnswerRule({400}, Refused, "{told}; it does not take the request in this form"),
+    AnswerRule({401}, AccessDenied, "{told}; it wants a valid login"),
+    AnswerRule({403}, AccessDenied,
+               "{told}; Google says so also of what does not exist, IDC's proxy of an address it denies"),
+    AnswerRule({404, 410}, Gone, "{told}"),
+    AnswerRule({406, 415}, Refused, "{told}; it does not have it in the form that was asked for"),
+    AnswerRule({408, 425}, Unreachable, "{told}; it wants to be asked again", LATER),
+    AnswerRule({416}, Refused, "{told}; what it has does not reach so far"),
+    AnswerRule({429}, QuotaSpent, "{title}'s daily quota is spent until {until} UTC ({told})", NEVER, _spends_the_day),
+    AnswerRule({429}, Unreachable, "{told}; it asks for fewer requests", LATER),
+    AnswerRule({500}, Unreachable,
+               "{told} and nothing else; IDC's proxy does so at too many requests, and for what is too large for it",
+               LATER, _is_empty),
+    AnswerRule({500}, Unreachable, "{told}; something failed there", LATER),
+    AnswerRule({501, 505}, Refused, "{told}; it cannot do what was asked for"),
+    AnswerRule({502, 503, 504}, Unreachable, "{told}; it is overloaded, or down", LATER),
+    AnswerRule(range(500, 600), Unreachable, "{told}; something failed there"),
+    AnswerRule(_ANY, Refused, "{told}; it is not what was asked for"),
+)
+"""An answer came, and it is not the one hoped for."""
+
+NO_ANSWER: tuple[FailureRule, ...] = (
+    FailureRule((httpx.InvalidURL, httpx.UnsupportedProtocol), UsageError,
+                "the address of {where} cannot be used: {said}"),
+    FailureRule((httpx.ConnectError,), NoConnection,
+                "{where} cannot be reached safely: {said}", NEVER, _is_untrusted),
+    FailureRule((httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError), NoConnection,
+                "{where} cannot be reached: {said}", LATER),
+    FailureRule((httpx.TimeoutException,), DeadlinePassed, "{where} did not answer in time ({said})"),
+    FailureRule((httpx.RemoteProtocolError,), Refused, "{where} redirects to nowhere: {said}", NEVER, _leads_nowhere),
+    # Servers drop idle connections whenever they like, and a request may already be on its way.
+    FailureRule((httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError), Unreachable,
+                "{where} closed the connection: {said}", AT_ONCE),
+    FailureRule((Exception,), Unreachable, "{where} cannot be used: {said}"),
+)
+"""No answer came."""
+
+BROKEN_BODY: tuple[FailureRule, ...] = (
+    FailureRule((httpx.TimeoutException,), DeadlinePassed, "{where} stopped sending"),
+    FailureRule((Exception,), Truncated, "{where} sent less than it announced: {said}"),
+)
+"""An answer came, and its body broke off; another try is for who has received what came before."""
+# fmt: on
+
+
+def of_answer(told: Told) -> IdcfsError | Transient:
+    """What an answer means that is not the one hoped for."""
+    rule = next(rule for rule in ANSWERS if told.status in rule.statuses and rule.sign(told))
+    words = rule.words.format(told=told, title=told.archive.spoken_name, until=f"{told.renewal:%H:%M}")
+    error = rule.error(words)
+    if isinstance(error, Refused):
+        error.status = told.status
+    if isinstance(error, QuotaSpent):
+        error.until = told.renewal
+    return _verdict(error, rule.again, told.pause_seconds)
+
+
 def of_request(error: httpx.HTTPError | httpx.InvalidURL, where: str) -> IdcfsError | Transient:
     """What it means that no answer came. ``where`` names archive and path."""
-    match error:
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            return UsageError(f"the address of {where} cannot be used: {error}")
-        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            return Transient(Unreachable(f"{where} cannot be reached: {_words(error)}"))
-        case httpx.TimeoutException():
-            return DeadlinePassed(f"{where} did not answer in time ({_words(error)})")
-        case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
-            # Servers drop idle connections whenever they like, and a request may already be on its way.
-            return Transient(Unreachable(f"{where} closed the connection: {_words(error)}"), at_once=True)
-        case _:
-            return Unreachable(f"{where} cannot be used: {_words(error)}")
+    rule = _fitting(NO_ANSWER, error)
+    return _verdict(rule.error(_filled_in(rule, error, where)), rule.again)
 
 
 def of_body(error: httpx.HTTPError, where: str) -> IdcfsError:
     """What it means that a body broke off."""
-    if isinstance(error, httpx.TimeoutException):
-        return DeadlinePassed(f"{where} stopped sending")
-    return Truncated(f"{where} sent less than it announced: {_words(error)}")
+    rule = _fitting(BROKEN_BODY, error)
+    return rule.error(_filled_in(rule, error, where))
 
 
-def of_answer(
-    status: int, headers: Mapping[str, str], body: bytes, where: str, timeout_seconds: float
-) -> IdcfsError | Transient:
-    """What an answer means that is not the one hoped for."""
-    said = excerpt(body, headers.get("content-type", ""))
-    text = f"{where} answered {status}" + (f": {said}" if said else "")
-    pause = retry_after_seconds(headers.get("retry-after"))
-    if status == 429 and (pause > timeout_seconds or _is_html(headers, body)):
-        return QuotaSpent(f"{text}; the quota is spent, IDC's proxy renews it at 00:00 UTC")
-    if status == 429:
-        return Transient(Unreachable(f"{text}; it asks for fewer requests"), retry_after_seconds=pause)
-    if status in TRANSIENT:
-        return Transient(Unreachable(text), retry_after_seconds=pause)
-    return _final(status, text)
+def _fitting(table: tuple[FailureRule, ...], error: Exception) -> FailureRule:
+    return next(rule for rule in table if isinstance(error, rule.kinds) and rule.sign(error))
 
 
-def _final(status: int, text: str) -> IdcfsError:
-    if status == 401:
-        return AccessDenied(f"{text}; it wants a valid login")
-    if status == 403:
-        return AccessDenied(f"{text}; Google says so also of what does not exist, IDC's proxy of an address it denies")
-    if status in (204, 404, 410):
-        return Gone(f"{text}; it may belong to another release" if status == 204 else text)
-    if status == 206:
-        return Refused(f"{text}: only a part of what was asked for", status)
-    if status >= 500 and status not in (501, 505):
-        return Unreachable(text)
-    return Refused(text, status)
+def _filled_in(rule: FailureRule, error: Exception, where: str) -> str:
+    return rule.words.format(where=where, said=str(error) or type(error).__name__)
 
 
-def retry_after_seconds(value: str | None) -> float:
+def _verdict(error: IdcfsError, again: Again, pause_seconds: float = 0.0) -> IdcfsError | Transient:
+    if again is NEVER:
+        return error
+    return Transient(error, retry_after_seconds=pause_seconds, at_once=again is AT_ONCE)
+
+
+# --- what servers say ------------------------------------------------------------------------------------------------
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float:
     """Seconds that a Retry-After header asks to wait (RFC 9110, section 10.2.3); 0 without one that makes sense."""
     if not value:
         return 0.0
@@ -108,17 +270,23 @@ def retry_after_seconds(value: str | None) -> float:
     except (ValueError, OverflowError, TypeError):  # the last two: a year, or a zone, beyond all measure
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return max(0.0, (moment - now).total_seconds())
 
 
 def excerpt(body: bytes, content_type: str) -> str:
     """A server's own words about an error, on one line; empty where there are none for people."""
-    try:
-        words = _message_in(json.loads(body)) if body else ""
-    except (ValueError, RecursionError):
-        words = body.decode("utf-8", "replace") if content_type.startswith("text/plain") else ""
-    line = " ".join(words.split())
+    line = " ".join(_words_in(body, content_type).split())
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _words_in(body: bytes, content_type: str) -> str:
+    if _XML.match(body):  # of S3 and Google Cloud Storage; not parsed: it may be cut, or made to harm parsers
+        found = _XML_MESSAGE.search(body) or _XML_CODE.search(body)
+        return html.unescape(found[1].decode("utf-8", "replace")) if found else ""
+    try:
+        return _message_in(json.loads(body)) if body else ""
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "replace") if content_type.startswith("text/plain") else ""
 
 
 def _message_in(answer: Any) -> str:
@@ -131,11 +299,3 @@ def _message_in(answer: Any) -> str:
         if found := _message_in(answer.get(key)):
             return found
     return ""
-
-
-def _is_html(headers: Mapping[str, str], body: bytes) -> bool:
-    return "html" in headers.get("content-type", "") or body.lstrip()[:1] == b"<"
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

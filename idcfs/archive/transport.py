@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +37,7 @@ from ..stats import Stats
 from . import faults
 from .answer import Answer, drop, raw_body
 from .connections import Connections, Origin, is_direct, origin_of
-from .faults import Transient
+from .faults import Told, Transient
 
 T = TypeVar("T")
 Kind = Literal["qido_requests", "wado_requests", "bucket_requests"]
@@ -55,7 +56,8 @@ log = logging.getLogger(__name__)
 class Transport:
     """The way to one archive; an async context manager. Paths begin with a slash, under the archive's base URL.
 
-    ``auth`` adds the login to requests (and refreshes it on a 401); ``wire`` replaces the network in tests.
+    ``auth`` adds the login to requests (and refreshes it on a 401); ``wire`` replaces the network in tests, ``now`` the
+    time of day.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Transport:
         stats: Stats,
         auth: httpx.Auth | None = None,
         wire: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._archive = archive
         self._settings = settings
         self._stats = stats
+        self._now = now
         certificates = httpx.create_ssl_context()  # read once: that takes longer than all else
         build_client = partial(self._build_client, auth, certificates)
         # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
@@ -192,7 +196,9 @@ class Transport:
             return answer
         async with aclosing(answer):
             body = await _read_some(answer)
-        raise faults.of_answer(answer.status, answer.headers, body, answer.where, self._settings.timeout_seconds)
+        timeout_seconds, now = self._settings.timeout_seconds, self._now()
+        told = Told(answer.status, answer.headers, body, answer.where, self._archive, timeout_seconds, now)
+        raise faults.of_answer(told)
 
     async def _send(
         self, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], kind: Kind
@@ -215,6 +221,8 @@ class Transport:
             if followed == MAX_REDIRECTS:
                 raise Refused(f"{where} redirects in circles")
             request = response.next_request
+            if request.url.scheme not in ("http", "https"):
+                raise Refused(f"{where} redirects to {request.url.scheme}, which is not HTTP")
             # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
             auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
             response = await self._client(request.url).send(request, stream=True, auth=auth)

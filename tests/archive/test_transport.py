@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from idcfs import errors
-from idcfs.archive import faults
 from idcfs.archive.answer import _Inflater
 from idcfs.archive.transport import MAX_ERROR_BYTES, Transport
 from idcfs.settings import MIB, ArchiveSettings, TransportSettings
@@ -253,7 +254,9 @@ async def test_the_log_says_when_the_archive_is_back(caplog: pytest.LogCaptureFi
             await body_of(transport)
         await transport.get_json("/studies")
         await transport.get_json("/studies")
-    assert [record.getMessage() for record in caplog.records] == ["scripted/x answered 503", "scripted answers again"]
+    away, back = [record.getMessage() for record in caplog.records]
+    assert away.startswith("scripted/x answered 503; ")
+    assert back == "scripted answers again"
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
@@ -343,6 +346,24 @@ async def test_redirects_are_followed_but_not_for_ever() -> None:
     async with serving(away) as server, transport_to(server.url) as transport:
         with pytest.raises(errors.Refused, match="circles"):
             await transport.get_json("/x")
+
+
+@pytest.mark.parametrize("location", ["Location: http://host:port/\r\n", "Location: ftp://x/y\r\n", ""])
+async def test_a_redirect_that_cannot_be_followed_is_refused(location: str) -> None:
+    async with serving(http(302, b"", location)) as server, transport_to(server.url) as transport:
+        with pytest.raises(errors.Refused, match=r"redirects to|names no other place"):
+            await transport.get_json("/x")
+    assert len(server.requests) == 1
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_tried_again() -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(tls)
+    async with serving(OK, tls=tls) as server, transport_to(server.url) as transport:
+        with pytest.raises(errors.NoConnection, match=r"cannot be reached safely: .*certificate"):
+            await transport.get_json("/x")
+    assert (server.connections, server.requests) == (1, [])
 
 
 async def test_the_body_of_a_redirect_is_neither_read_nor_unpacked() -> None:
@@ -505,27 +526,20 @@ async def test_a_login_does_not_follow_to_another_origin(to: str, login: str | N
     assert logins == ["old", login]
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "words"),
-    [
-        (b'[{"error": {"code": 400, "message": "bad\\n tag", "status": "X"}}]', "application/json", "bad tag"),
-        (b'{"error": {"message": "no"}}', "", "no"),
-        (b'{"error": "plain"}', "", "plain"),
-        (b'{"Details": "", "Message": "Orthanc says"}', "", "Orthanc says"),
-        (b"in words", "text/plain; charset=utf-8", "in words"),
-        (b"<html>page</html>", "text/html", ""),
-        (b"[]", "", ""),
-        (b"7", "", ""),
-        (b'"' + b"y" * 500 + b'"', "", "y" * 199 + "…"),
-    ],
-)
-def test_a_servers_own_words(body: bytes, content_type: str, words: str) -> None:
-    assert faults.excerpt(body, content_type) == words
+async def test_a_429_of_an_archive_without_a_daily_quota_is_waited_out(autojump_clock: MockClock) -> None:
+    answers = [httpx.Response(429, html="<p>slow", headers={"Retry-After": "7"}), httpx.Response(200, json=[1])]
+    archive = ArchiveSettings(name="aws", base_url="http://aws", has_daily_quota=False)
+    wire = httpx.MockTransport(lambda _: answers.pop(0))
+    async with Transport(archive, TransportSettings(), Stats(), wire=wire) as transport:
+        assert await transport.get_json("/x") == [1]
 
 
-SENSELESS = ["", "soon", "-5", "٣", "9" * 5000, "Thu, 99 Xxx 2020 00:00:00 GMT", f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT"]
-
-
-@pytest.mark.parametrize("value", [None, *SENSELESS])
-def test_a_retry_after_without_sense_is_no_wait(value: str | None) -> None:
-    assert faults.retry_after_seconds(value) == 0
+@pytest.mark.parametrize("pause", ["61", "86400"])
+async def test_a_429_that_asks_for_more_than_there_is_time_ends_at_once(pause: str, autojump_clock: MockClock) -> None:
+    archive = ArchiveSettings(name="aws", base_url="http://aws", has_daily_quota=False)
+    wire = httpx.MockTransport(lambda _: httpx.Response(429, headers={"Retry-After": pause}))
+    async with Transport(archive, TransportSettings(), Stats(), wire=wire) as transport:
+        started = trio.current_time()
+        with pytest.raises(errors.Unreachable, match="fewer requests"):
+            await transport.get_json("/x")
+        assert trio.current_time() == started
