@@ -14,7 +14,7 @@ from .content.instance import Body, Instance
 from .errors import IdcfsError, Unreachable
 from .namespace.catalog import Series
 from .namespace.store import SeriesStore
-from .settings import ArchiveSettings, MountSettings
+from .settings import ArchiveSettings, MountSettings, TransportSettings
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .archive.choice import Choice, Listed
     from .archive.dicomweb import SeriesRecord
     from .archive.transport import Transport
+
+_FEWER_ATTEMPTS = 2
+"""Where there is another place to ask. Not one: a connection that the server had dropped takes one."""
 
 
 class Offline:
@@ -137,15 +140,22 @@ class Archive:
     def _transport_to(self, archive: ArchiveSettings) -> Transport:
         from .archive.transport import Transport
 
-        transport = Transport(
-            archive, replace(self._settings.transport, timeout_seconds=self._patience_seconds), self._stats
-        )
+        transport = Transport(archive, self._transport_settings(archive), self._stats)
         self._clients.push_async_exit(transport)
         return transport
+
+    def _transport_settings(self, archive: ArchiveSettings) -> TransportSettings:
+        """Less insistent with an archive where there are buckets to be asked after it."""
+        settings = replace(self._settings.transport, timeout_seconds=self._patience_seconds)
+        if archive is not self._settings.archive or not self._has_two_places:
+            return settings
+        return replace(settings, max_attempts=_FEWER_ATTEMPTS, while_away="the buckets are read")
 
     @property
     def _patience_seconds(self) -> float:
         """How long one place may take: half of what a call may, if there is another one to be asked after it."""
-        source = self._settings.source
-        share = 2 if source.policy == "auto" and source.buckets is not None else 1
-        return self._settings.transport.timeout_seconds / share
+        return self._settings.transport.timeout_seconds / (2 if self._has_two_places else 1)
+
+    @property
+    def _has_two_places(self) -> bool:
+        return self._settings.source.policy == "auto" and self._settings.source.buckets is not None

@@ -27,8 +27,10 @@ COUNTERS = (
     "disk_unkept",  # blocks that could not be kept on disk: it is full, cannot be used, or hangs
     "prefetched",  # instances that were fetched before anybody asked
     "prefetched_used",  # … of which were opened then
+    "fast_failures",  # requests that were not sent because the archive was known to be away
     "errors",  # calls that ended with an error other than "no such name"
 )
+SHARED_GAUGES = ("circuits_open",)  # archives that are not asked at present: each answers for itself
 
 
 class Stats:
@@ -36,7 +38,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
-        self._gauges: dict[str, Callable[[], int]] = {}
+        self._gauges: dict[str, list[Callable[[], int]]] = {name: [] for name in SHARED_GAUGES}
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add ``amount`` to the counter ``name``, which must be one of ``COUNTERS``."""
@@ -45,12 +47,15 @@ class Stats:
         self._counters[name] += amount
 
     def gauge(self, name: str, read: Callable[[], int]) -> None:
-        """Let ``read`` answer for the gauge ``name``."""
-        self._gauges[name] = read
+        """Let ``read`` answer for the gauge ``name``; where several do, it is their sum."""
+        self._gauges.setdefault(name, []).append(read)
 
     def __getitem__(self, name: str) -> int:
-        return self._gauges[name]() if name in self._gauges else self._counters[name]
+        return self._read(name) if name in self._gauges else self._counters[name]
 
     def snapshot(self) -> dict[str, int]:
         """Every counter and gauge as it stands now."""
-        return dict(self._counters) | {name: read() for name, read in self._gauges.items()}
+        return dict(self._counters) | {name: self._read(name) for name in self._gauges}
+
+    def _read(self, name: str) -> int:
+        return sum(read() for read in self._gauges[name])

@@ -14,7 +14,7 @@ from idcfs import errors
 from idcfs.deadline import FLOOR_BYTES, Progress
 from idcfs.errors import DeadlinePassed, IdcfsError, Unreachable
 from idcfs.flight import SingleFlight
-from idcfs.stats import COUNTERS, Stats
+from idcfs.stats import COUNTERS, SHARED_GAUGES, Stats
 
 Flights = SingleFlight[str, int]
 
@@ -253,7 +253,15 @@ def test_counters_grow_and_gauges_are_asked() -> None:
     stats.count("misses", 0)
     level[0] = 6
     assert (stats["hits"], stats["misses"], stats["open_files"]) == (3, 0, 6)
-    assert stats.snapshot() == dict.fromkeys(COUNTERS, 0) | {"hits": 3, "open_files": 6}
+    nothing = dict.fromkeys((*COUNTERS, *SHARED_GAUGES), 0)
+    assert stats.snapshot() == nothing | {"hits": 3, "open_files": 6}
+
+
+def test_several_may_answer_for_a_gauge() -> None:
+    stats = Stats()
+    for level in (0, 1, 1):
+        stats.gauge("circuits_open", lambda level=level: level)  # type: ignore[misc]
+    assert stats["circuits_open"] == stats.snapshot()["circuits_open"] == 2
 
 
 def test_a_counter_that_nobody_promised_is_a_mistake() -> None:

@@ -8,7 +8,6 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 from __future__ import annotations
 
 import json
-import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -31,11 +30,12 @@ from tenacity import (
 )
 
 from ..deadline import Progress
-from ..errors import DeadlinePassed, IdcfsError, QuotaSpent, Refused, Truncated, Unreachable
+from ..errors import DeadlinePassed, IdcfsError, Refused, Truncated
 from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import faults
 from .answer import Answer, drop, raw_body
+from .circuit import Circuit
 from .connections import Connections, Origin, is_direct, origin_of
 from .faults import Told, Transient
 
@@ -49,8 +49,6 @@ INLINE_JSON_BYTES = 1 * MIB
 MAX_ERROR_BYTES = 16 * KIB
 ERROR_BODY_SECONDS = 5.0
 """How much, and how long, is read of an answer that only explains an error."""
-
-log = logging.getLogger(__name__)
 
 
 class Transport:
@@ -82,7 +80,7 @@ class Transport:
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
-        self._serves = True
+        self._circuit = Circuit(archive.spoken_name, stats, now, settings.while_away)
 
     def _build_client(
         self, auth: httpx.Auth | None, certificates: ssl.SSLContext, wire: httpx.AsyncBaseTransport | None
@@ -115,8 +113,17 @@ class Transport:
         await self._near.aclose()
         await self._far.aclose()
 
+    @property
+    def away(self) -> IdcfsError | None:
+        """Why the archive is not worth asking now; None: ask, if only to find out whether it is back."""
+        return self._circuit.away
+
     async def get_json(
-        self, path: str, params: Mapping[str, str | int] | None = None, *, kind: Kind = "qido_requests"
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        kind: Kind = "qido_requests",
     ) -> Any | None:
         """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
 
@@ -151,18 +158,18 @@ class Transport:
         return await self._insist(attempt, progress, path)
 
     @property
-    def away(self) -> IdcfsError | None:
-        """Why it is not worth asking just now; None: it is."""
-        return None
-
-    @property
     def name(self) -> str:
         """What the archive is called."""
         return self._archive.name
 
     @asynccontextmanager
     async def stream(
-        self, path: str, accept: str, *, byte_range: str | None = None, kind: Kind = "wado_requests"
+        self,
+        path: str,
+        accept: str,
+        *,
+        byte_range: str | None = None,
+        kind: Kind = "wado_requests",
     ) -> AsyncIterator[Answer]:
         """The answer to a GET of ``path``, a 200, or a 206 if a range was asked for; leaving early stops the transfer.
 
@@ -231,26 +238,23 @@ class Transport:
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         """``attempt`` until it works, or until attempts or the time without progress are used up."""
+        with self._circuit.asking(path):
+            return await self._persist(attempt, progress, path)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         failed: list[Transient] = []
         try:
             with progress.watch(self._where(path)):
                 try:
-                    result = await attempt()
+                    return await attempt()
                 except Transient as fault:
-                    result = await self._retry(attempt, fault, failed, progress)
+                    return await self._retry(attempt, fault, failed, progress)
         except Transient as fault:
-            self._note(fault.error)
             raise fault.error from fault.__cause__
         except DeadlinePassed as late:
             # What was wrong before says more than that the time was up in the middle of the next try.
             error = failed[-1].error if failed else late
-            self._note(error)
             raise error from late.__cause__
-        except IdcfsError as error:
-            self._note(error)
-            raise
-        self._note_success()
-        return result
 
     async def _retry(
         self, attempt: Callable[[], Awaitable[T]], fault: Transient, failed: list[Transient], progress: Progress
@@ -259,8 +263,8 @@ class Transport:
 
         tenacity comes in only here: it costs 0.2 ms even where nothing fails.
         """
-        # Of an archive known to be away, one try tells enough; else a walk over many series takes hours to fail.
-        exhausted = stop_after_attempt(self._settings.max_attempts if self._serves else 1)
+        # Of an archive that may be away, one try tells enough; else a walk over many series takes hours to fail.
+        exhausted = stop_after_attempt(self._settings.max_attempts if self._circuit.is_sound else 1)
 
         def count(state: RetryCallState) -> None:
             self._stats.count("retries")
@@ -270,13 +274,17 @@ class Transport:
         async def go_on() -> T:
             if not failed:
                 raise fault  # the first try, which has been made
+            if self.away is not None:  # others have found out meanwhile
+                raise failed[-1]
             return await attempt()
 
         retrying = AsyncRetrying(
             sleep=trio.sleep,
             retry=retry_if_exception_type(Transient),
             wait=self._pause,
-            stop=lambda state: exhausted(state) or state.upcoming_sleep >= progress.remaining_seconds,
+            stop=lambda state: (
+                exhausted(state) or state.upcoming_sleep >= progress.remaining_seconds or self.away is not None
+            ),
             before_sleep=count,
             reraise=True,
         )
@@ -302,20 +310,6 @@ class Transport:
         """Called by httpx for everything it sends: retries, redirects, repetitions with a fresh login."""
         self._stats.count("requests")
         self._stats.count(request.extensions["idcfs_kind"])
-
-    def _note(self, error: IdcfsError) -> None:
-        """Say it once when the archive fails everybody, not for each of a thousand reads that notice."""
-        if not isinstance(error, Unreachable | DeadlinePassed | QuotaSpent):
-            return
-        if self._serves:
-            log.warning("%s", error)
-        self._serves = False
-        error.reported = True
-
-    def _note_success(self) -> None:
-        if not self._serves:
-            log.info("%s answers again", self._archive.name)
-        self._serves = True
 
     def _where(self, path: str) -> str:
         """Names archive and path."""

@@ -16,10 +16,11 @@ import httpx
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs import errors
 from idcfs.archive.answer import _Inflater
+from idcfs.archive.circuit import FAILURES_IN_A_ROW, RENEWAL_SECONDS
 from idcfs.archive.transport import MAX_ERROR_BYTES, Transport
 from idcfs.settings import MIB, ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
@@ -183,7 +184,7 @@ async def test_transient_statuses_are_repeated(status: int) -> None:
     assert (stats["requests"], stats["retries"], stats["qido_requests"]) == (3, 2, 3)
 
 
-async def test_of_an_archive_that_is_away_one_try_is_enough_until_it_answers() -> None:
+async def test_of_an_archive_that_may_be_away_one_try_is_enough_until_it_answers() -> None:
     replies = [http(503)] * 4 + [OK, http(503), OK]
     async with serving(*replies) as server, transport_to(server.url, max_attempts=3) as transport:
         for requests in (3, 4):
@@ -192,6 +193,35 @@ async def test_of_an_archive_that_is_away_one_try_is_enough_until_it_answers() -
             assert len(server.requests) == requests
         for _ in range(2):  # the first says that it is back, so the second may try again
             assert await transport.get_json("/studies") == [{"a": 1}]
+
+
+async def test_an_archive_that_answers_nobody_is_not_asked_any_more() -> None:
+    async with serving(http(503)) as server, transport_to(server.url, stats := Stats(), max_attempts=3) as transport:
+        for number in range(100):
+            with pytest.raises(errors.Unreachable, match="answered 503"):
+                await body_of(transport, f"/{number}")
+    assert isinstance(transport.away, errors.Unreachable)
+    assert len(server.requests) == 2 + FAILURES_IN_A_ROW
+    assert (stats["circuits_open"], stats["fast_failures"]) == (1, 100 - FAILURES_IN_A_ROW)
+
+
+async def test_retries_end_when_others_have_found_that_nobody_is_there() -> None:
+    replies = [http(503), http(429, b"", "Content-Type: text/html\r\n")]
+    async with (
+        serving(*replies) as server,
+        transport_to(server.url, backoff_initial_seconds=0.05, backoff_max_seconds=0.05) as transport,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def fail() -> None:
+            with pytest.raises(errors.Unreachable, match="answered 503"):
+                await transport.get_json("/first")
+
+        nursery.start_soon(fail)
+        await wait_all_tasks_blocked(0.01)
+        with pytest.raises(errors.QuotaSpent):
+            await transport.get_json("/second")
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
@@ -245,18 +275,6 @@ async def test_a_port_where_nobody_listens_is_unreachable_and_said_once(caplog: 
             with pytest.raises(errors.Unreachable, match="cannot be reached"):
                 await body_of(transport)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-async def test_the_log_says_when_the_archive_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "idcfs")
-    async with serving(http(503), OK) as server, transport_to(server.url, max_attempts=1) as transport:
-        with pytest.raises(errors.Unreachable):
-            await body_of(transport)
-        await transport.get_json("/studies")
-        await transport.get_json("/studies")
-    away, back = [record.getMessage() for record in caplog.records]
-    assert away.startswith("scripted/x answered 503; ")
-    assert back == "scripted answers again"
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
@@ -524,6 +542,40 @@ async def test_a_login_does_not_follow_to_another_origin(to: str, login: str | N
     async with Transport(archive, TransportSettings(), Stats(), auth=Renewing(), wire=wire) as transport:
         assert await transport.get_json("/x") == [1]
     assert logins == ["old", login]
+
+
+def clock() -> Callable[[], datetime]:
+    """The time of day, which begins five minutes before midnight UTC and goes on as trio's does."""
+    start = trio.current_time()
+    return lambda: datetime(2026, 3, 1, 23, 55, tzinfo=UTC) + timedelta(seconds=trio.current_time() - start)
+
+
+async def test_a_quota_is_renewed_and_the_log_says_both(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "idcfs")
+    spent, asked = 299.0, list[float]()
+    start, now = trio.current_time(), clock()
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        asked.append(trio.current_time() - start)
+        return httpx.Response(429, html="<p>Quota") if asked[-1] <= spent else httpx.Response(200, json=[1])
+
+    archive = ArchiveSettings(name="proxy", base_url="http://proxy", title="the public proxy")
+    wire = httpx.MockTransport(handler)
+    async with Transport(archive, TransportSettings(), Stats(), wire=wire, now=now) as transport:
+        for _ in range(300):
+            with pytest.raises(errors.QuotaSpent):
+                await transport.get_json("/x")
+            await trio.sleep(1)
+        assert isinstance(transport.away, errors.QuotaSpent)
+        await trio.sleep(RENEWAL_SECONDS)
+        assert await transport.get_json("/x") == [1]
+    assert len(asked) == 10  # after 0, 1, 3, 7, … 255 s, and once it is renewed
+    said = "the public proxy's daily quota is spent until 00:00 UTC (proxy/x answered 429); "
+    warning, info = caplog.records
+    assert warning.getMessage().startswith(said)
+    assert info.getMessage() == "the public proxy answers again"
 
 
 async def test_a_429_of_an_archive_without_a_daily_quota_is_waited_out(autojump_clock: MockClock) -> None:

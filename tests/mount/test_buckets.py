@@ -80,7 +80,9 @@ def test_a_quota_that_is_spent_shows_in_the_log_only(
     made = mount(twin.url, "--index", sample_index, *buckets(twin))
     assert originals(made.path) == originals(sample)
     assert counters(made)["errors"] == 0
-    assert "quota is spent" in log_of()
+    assert "quota is spent until 00:00 UTC" in log_of()
+    assert "the buckets are read" in log_of()
+    assert twin.counters()["statuses"]["429"] < 20  # of 134 lists and files
 
 
 def test_a_quota_that_is_spent_half_way(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path) -> None:
