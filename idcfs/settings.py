@@ -35,6 +35,14 @@ PROXY_URL = (
     "viewer-only-no-downloads-see-tinyurl-dot-com-slash-3j3d9jyp/dicomWeb"
 )
 """IDC's public DICOMweb proxy; the words in it are historical."""
+GOOGLE_URL = "https://healthcare.googleapis.com"
+"""Google's Cloud Healthcare API."""
+GOOGLE_STORE = "projects/nci-idc-data/locations/us-central1/datasets/idc/dicomStores/idc-store-v{}"
+"""IDC's DICOM store there, one for each release; {} is the release's number."""
+
+
+GOOGLE_PLACES = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG")
+"""Environment variables that may name a file or directory in which Google's credentials are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,10 @@ class ArchiveSettings:
     """What people call it in messages; empty: by its name."""
     has_daily_quota: bool = True
     """Whether a 429 with a page for people, or a long Retry-After, means that nothing more is given this day."""
+    google_login: bool = False
+    """Requests carry a token of Google's Application Default Credentials."""
+    quota_project: str | None = None
+    """The Google project that requests are counted for; None: the one the credentials name, if any."""
 
     @property
     def spoken_name(self) -> str:

@@ -1,0 +1,535 @@
+"""The login to Google: real google-auth against an endpoint that checks what it is asked, and a clock that jumps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from math import inf
+from pathlib import Path
+from threading import Event
+
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from idcfs.archive.adc import Login, Token, find_login
+from idcfs.archive.faults import Transient
+from idcfs.archive.google import AHEAD_SECONDS, MAX_SECONDS, PAUSE_SECONDS, QUOTA_PROJECT_HEADER, GoogleAuth, Tokens
+from idcfs.archive.transport import Transport
+from idcfs.errors import AccessDenied, IdcfsError, Unreachable, UsageError
+from idcfs.settings import ArchiveSettings, TransportSettings
+from idcfs.stats import Stats
+from tests.archive.scripted import http, serving
+from tests.tokens import REVOKED, SCOPE, TokenEndpoint
+
+PLACES = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CLOUD_PROJECT", "HTTPS_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No credentials but a test's own are found, and every logger is as quiet afterwards as before."""
+    for name in PLACES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
+    monkeypatch.setenv("GCE_METADATA_DETECT_RETRIES", "1")
+    loggers = [logging.getLogger(name) for name in ("google", "requests", "urllib3", "httpcore")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    with TokenEndpoint() as server:
+        yield server
+
+
+@pytest.fixture
+def service_account(endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The key file, found by google-auth."""
+    path = endpoint.service_account(tmp_path / "key.json")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    return path
+
+
+# --- credentials and what they give -------------------------------------------------------------------------------
+
+
+def test_a_service_account_gets_a_token_for_the_healthcare_api(endpoint: TokenEndpoint, service_account: Path) -> None:
+    token = find_login(None).refresh(5)
+    assert [token.value] == endpoint.given
+    assert endpoint.scopes == [SCOPE]
+    assert token.expires != inf
+    assert token.value not in repr(token)
+
+
+def test_a_user_gets_one_from_google_itself(
+    endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_google(endpoint, monkeypatch, tmp_path)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(endpoint.user(tmp_path / "user.json")))
+    assert find_login(None).refresh(5).value == endpoint.given[0]
+
+
+def test_a_user_without_a_quota_project_is_told_of_the_option(
+    endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(endpoint.user(tmp_path / "user.json")))
+    find_login("mine")
+    assert caplog.messages == []
+    find_login(None)
+    assert caplog.messages == ["the Google login names no quota project: if requests are refused, give --quota-project"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "in_file", "sent"),
+    [
+        (None, None, "of-the-file", "of-the-file"),
+        (None, "of-the-environment", "of-the-file", "of-the-environment"),
+        ("asked-for", "of-the-environment", "of-the-file", "asked-for"),
+        (None, "no header\n", "", None),
+    ],
+)
+def test_the_quota_project_is_the_one_asked_for_else_what_google_auth_finds(
+    asked: str | None,
+    environment: str | None,
+    in_file: str,
+    sent: str | None,
+    endpoint: TokenEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = endpoint.user(tmp_path / "user.json", quota_project_id=in_file)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    if environment:
+        monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", environment)
+    assert find_login(asked).quota_project == sent
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "was not found"),
+        ("", "is not a valid json file"),
+        ("\udcff", "is not a valid json file"),
+        ("[]", "they are in no known form"),
+        ("{}", "does not have a valid type"),
+        ('{"type": "service_account", "private_key": "x"}', "Failed to load service account credentials"),
+        ('{"type": "authorized_user"}', "Failed to load authorized user credentials"),
+    ],
+)
+def test_a_file_that_holds_no_credentials_is_one_line(
+    content: str | None, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "key.json"
+    if content is not None:
+        path.write_bytes(os.fsencode(content))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(UsageError, match=f"{reason}.*; run 'gcloud auth application-default login'") as caught:
+        find_login(None)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_credentials_the_command_to_run_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UsageError, match="there are none; run 'gcloud auth application-default login'"):
+        find_login(None)
+    assert caplog.messages == []
+
+
+def test_a_metadata_server_is_looked_for_once() -> None:
+    look = """
+import contextlib
+from idcfs.archive import adc
+with contextlib.suppress(adc.UsageError):
+    adc.find_login(None)
+from google.auth.compute_engine import _metadata
+print(_metadata._METADATA_DETECT_RETRIES)
+"""
+    env = {name: value for name, value in os.environ.items() if name != "GCE_METADATA_DETECT_RETRIES"}
+    done = subprocess.run([sys.executable, "-c", look], env={**env, "NO_GCE_CHECK": "true"}, capture_output=True)
+    assert done.stdout == b"1\n"
+
+
+def as_google(endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """``https://oauth2.googleapis.com`` is ``endpoint``."""
+    endpoint.authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{endpoint.host}")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(directory / "ca.pem"))
+
+
+# --- what it means that there is no token -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (REVOKED, r"invalid_grant: Token has been expired or revoked; run 'gcloud auth application-default login'"),
+        ((401, {"error": "deleted_client"}), r"deleted_client"),
+        ((403, "<html>no</html>"), r"an answer without words"),
+        ((200, {}), r"No access token in response"),
+    ],
+)
+def test_a_refusal_is_said_in_the_endpoints_words(
+    says: tuple[int, object], words: str, endpoint: TokenEndpoint, service_account: Path
+) -> None:
+    login = find_login(None)
+    endpoint.says = says
+    with pytest.raises(AccessDenied, match=words) as caught:
+        login.refresh(5)
+    assert caught.value.__cause__ is None
+    assert "ya29" not in str(caught.value)
+    endpoint.says = None
+    assert login.refresh(5).value == endpoint.given[0]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_wrong_is_named(hours: int, endpoint: TokenEndpoint, service_account: Path) -> None:
+    endpoint.clock_offset = 3600 * hours
+    with pytest.raises(AccessDenied, match=r"Invalid JWT: Token must be a short-lived.*; check this machine's clock"):
+        find_login(None).refresh(5)
+
+
+def test_a_key_that_was_replaced_is_not_the_clocks_fault(endpoint: TokenEndpoint, service_account: Path) -> None:
+    login = find_login(None)
+    del endpoint.key
+    with pytest.raises(AccessDenied, match=r"Invalid JWT Signature; run .* or replace the file that GOOGLE_"):
+        login.refresh(5)
+
+
+def test_who_logs_in_anew_need_not_mount_again(endpoint: TokenEndpoint, service_account: Path) -> None:
+    login = find_login(None)
+    del endpoint.key
+    with pytest.raises(AccessDenied, match="Invalid JWT Signature"):
+        login.refresh(5)
+    endpoint.service_account(service_account)
+    assert login.refresh(5).value == endpoint.given[0]
+    service_account.unlink()
+    endpoint.says = REVOKED
+    with pytest.raises(AccessDenied, match="revoked"):
+        login.refresh(5)
+    with pytest.raises(AccessDenied, match="was not found"):
+        login.refresh(5)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        (500, "<html>"),
+        (503, {"error": "server_error"}),
+        (429, ""),
+        (200, "garbage"),
+        (200, {"access_token": None}),
+        (200, {"access_token": ["x"]}),
+        (200, {"access_token": "ya29.two\r\nlines"}),
+        (200, {"access_token": "ya29.x", "expires_in": "soon"}),
+        (200, []),
+    ],
+    ids=str,
+)
+def test_what_may_pass_is_tried_again(says: tuple[int, object], endpoint: TokenEndpoint, service_account: Path) -> None:
+    login = find_login(None)
+    endpoint.says = says
+    with pytest.raises(Transient, match=r"^Google's login server") as caught:
+        login.refresh(5)
+    assert isinstance(caught.value.error, Unreachable)
+    assert endpoint.asked == 1
+    assert "ya29" not in str(caught.value)
+
+
+def test_an_endpoint_that_is_away_is_tried_again(endpoint: TokenEndpoint, service_account: Path) -> None:
+    login = find_login(None)
+    endpoint.stop()
+    with pytest.raises(Transient, match=r"Google's login server cannot be used: Connection refused"):
+        login.refresh(5)
+    endpoint.start()
+    assert login.refresh(5).value == endpoint.given[0]
+
+
+# --- one token for all --------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Gives ``token-1``, ``token-2``, …, each good for ``lifetime`` seconds of ``clock``; or fails."""
+
+    quota_project: str | None = None
+
+    def __init__(self, lifetime: float = 3600.0) -> None:
+        self.clock = 1_000_000.0
+        self.lifetime = lifetime
+        self.asked = 0
+        self.error: IdcfsError | Transient | None = None
+        self.go = Event()
+        self.go.set()
+
+    def refresh(self, seconds: float) -> Token:
+        self.asked += 1
+        number = self.asked
+        self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return Token(f"token-{number}", self.clock + self.lifetime)
+
+
+@asynccontextmanager
+async def tokens(login: Scripted, timeout_seconds: float = 60.0) -> AsyncIterator[Tokens]:
+    async with trio.open_nursery() as nursery:
+        yield Tokens(login, nursery, timeout_seconds, lambda: login.clock)
+        login.go.set()
+        nursery.cancel_scope.cancel()
+
+
+async def value(source: Tokens) -> str:
+    return (await source.current()).value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """A thread is waited for, which trio cannot see."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+
+async def test_many_requests_share_one_refresh_and_one_that_leaves_takes_nothing_with_it() -> None:
+    login = Scripted()
+    login.go.clear()
+    got: list[str] = []
+    async with tokens(login) as source, trio.open_nursery() as nursery:
+
+        async def ask(scope: trio.CancelScope) -> None:
+            with scope:
+                got.append(await value(source))
+
+        scopes = [trio.CancelScope() for _ in range(20)]
+        for scope in scopes:
+            nursery.start_soon(ask, scope)
+        await until(lambda: login.asked == 1)
+        scopes[0].cancel()  # the first, who began it
+        await trio.sleep(0.001)
+        login.go.set()
+    assert got == ["token-1"] * 19
+    assert login.asked == 1
+
+
+async def test_a_token_is_used_until_it_is_renewed_ahead_of_its_expiry() -> None:
+    login = Scripted()
+    async with tokens(login) as source:
+        assert await value(source) == "token-1"
+        login.clock += 3600 - AHEAD_SECONDS - 1
+        assert (await value(source), login.asked) == ("token-1", 1)
+        login.clock += 1
+        login.go.clear()
+        assert [await value(source) for _ in range(5)] == ["token-1"] * 5  # nobody waits
+        await until(lambda: login.asked == 2)
+        login.go.set()
+        await until(lambda: source._token is not None and source._token.value == "token-2")
+        assert (await value(source), login.asked) == ("token-2", 2)
+
+
+async def test_a_renewal_that_fails_is_tried_again_a_little_later(caplog: pytest.LogCaptureFixture) -> None:
+    login = Scripted()
+    async with tokens(login) as source:
+        await value(source)
+        login.clock += 3600 - AHEAD_SECONDS
+        errors: list[IdcfsError | Transient] = [Transient(Unreachable("away")), AccessDenied("no")]
+        for attempt, login.error in enumerate(errors, 2):
+            assert [await value(source) for _ in range(5)] == ["token-1"] * 5
+            await until(lambda attempt=attempt: len(caplog.messages) == attempt - 1)  # type: ignore[misc]
+            login.clock += PAUSE_SECONDS
+            assert login.asked == attempt
+        assert caplog.messages == [f"{reason}; going on with the token in use" for reason in ("away", "no")]
+        login.error = None
+        await value(source)
+        await until(lambda: source._token is not None and source._token.value != "token-1")
+
+
+async def test_of_a_token_that_lives_shortly_half_its_life_is_used() -> None:
+    login = Scripted(lifetime=10)
+    async with tokens(login) as source:
+        await value(source)
+        login.clock += 4
+        assert (await value(source), login.asked) == ("token-1", 1)
+        login.clock += 1
+        await value(source)
+        await until(lambda: source._token is not None and source._token.value == "token-2")
+
+
+async def test_an_expired_token_is_not_used_but_a_new_one_is_however_soon_it_expires() -> None:
+    login = Scripted(lifetime=0)
+    async with tokens(login) as source:
+        assert [await value(source) for _ in range(3)] == ["token-1", "token-2", "token-3"]
+
+
+async def test_a_refusal_is_not_asked_for_again_at_once() -> None:
+    login = Scripted()
+    async with tokens(login) as source:
+        login.error = AccessDenied("revoked")
+        for _ in range(10):
+            with pytest.raises(AccessDenied, match=r"^revoked$"):
+                await value(source)
+        assert login.asked == 1
+        login.clock += PAUSE_SECONDS
+        login.error = None
+        assert await value(source) == "token-2"
+
+
+async def test_what_may_pass_is_not_remembered() -> None:
+    login = Scripted()
+    async with tokens(login) as source:
+        login.error = Transient(Unreachable("away"))
+        with pytest.raises(Transient, match="away"):
+            await value(source)
+        login.error = None
+        assert await value(source) == "token-2"
+
+
+async def test_a_server_that_hangs_holds_nobody_and_a_later_request_asks_it_anew(autojump_clock: MockClock) -> None:
+    login = Scripted()
+    login.go.clear()
+    async with tokens(login) as source:
+        began = trio.current_time()
+        with pytest.raises(Transient, match="did not answer within 20 s"):
+            await value(source)
+        assert trio.current_time() - began == MAX_SECONDS
+        autojump_clock.autojump_threshold = inf
+        login.go.set()
+        assert await value(source) == "token-2"
+
+
+# --- on requests --------------------------------------------------------------------------------------------------
+
+
+class Archive:
+    """Accepts some tokens; remembers what came."""
+
+    def __init__(self, *accepted: str) -> None:
+        self.accepted = accepted
+        self.tokens: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
+        return httpx.Response(200 if self.tokens[-1] in self.accepted else 401, json=[1])
+
+
+@asynccontextmanager
+async def logged_in(
+    login: Scripted | Login, wire: httpx.AsyncBaseTransport | None = None, url: str = "http://mock", **settings: float
+) -> AsyncIterator[Transport]:
+    """A transport to ``url``, with short waits."""
+    archive = ArchiveSettings(name="google", base_url=url)
+    short = TransportSettings(**({"backoff_initial_seconds": 0.001} | settings))  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        auth = GoogleAuth(login, nursery, short.timeout_seconds)
+        if isinstance(login, Scripted):
+            auth._tokens._now = lambda: login.clock
+        async with Transport(archive, short, Stats(), auth, wire) as transport:
+            yield transport
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_token_that_is_not_accepted_is_replaced_once() -> None:
+    login, archive = Scripted(), Archive("token-2")
+    async with logged_in(login, httpx.MockTransport(archive)) as transport:
+        assert await transport.get_json("/x") == [1]
+        assert await transport.get_json("/x") == [1]
+    assert archive.tokens == ["token-1", "token-2", "token-2"]
+
+
+async def test_requests_whose_token_is_refused_at_once_share_the_new_one() -> None:
+    login, archive = Scripted(), Archive("token-2")
+    async with logged_in(login, httpx.MockTransport(archive)) as transport, trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(transport.get_json, "/x")
+    assert login.asked == 2
+
+
+async def test_where_no_token_is_accepted_access_is_denied_and_not_asked_for_each_time() -> None:
+    login, archive = Scripted(), Archive()
+    async with logged_in(login, httpx.MockTransport(archive)) as transport:
+        for _ in range(5):
+            with pytest.raises(AccessDenied):
+                await transport.get_json("/x")
+        assert archive.tokens == ["token-1", *["token-2"] * 5]
+        login.clock += PAUSE_SECONDS
+        archive.accepted = ("token-3",)
+        assert await transport.get_json("/x") == [1]
+
+
+async def test_a_login_server_that_is_away_for_a_moment_is_tried_again() -> None:
+    login, archive = Scripted(), Archive("token-3")
+
+    def recover(seconds: float) -> Token:
+        login.asked += 1
+        if login.asked < 3:
+            raise Transient(Unreachable("away"))
+        return Token("token-3", inf)
+
+    login.refresh = recover  # type: ignore[method-assign]
+    async with logged_in(login, httpx.MockTransport(archive)) as transport:
+        assert await transport.get_json("/x") == [1]
+    assert (login.asked, archive.tokens) == (3, ["token-3"])
+
+
+async def test_a_login_server_that_hangs_is_told_as_such_within_the_timeout(autojump_clock: MockClock) -> None:
+    login = Scripted()
+    login.go.clear()
+    async with logged_in(login, httpx.MockTransport(Archive()), timeout_seconds=6.0) as transport:
+        began = trio.current_time()
+        with pytest.raises(Unreachable, match="Google's login server did not answer within 2 s"):
+            await transport.get_json("/x")
+        assert trio.current_time() - began <= 6.0
+        login.go.set()
+
+
+@pytest.mark.parametrize(
+    ("to", "same"), [("http://mock/y", True), ("http://mock:81/y", False), ("http://other/y", False)]
+)
+async def test_neither_token_nor_project_follow_to_another_origin(to: str, same: bool) -> None:
+    login = Scripted()
+    login.quota_project = "mine"
+    seen: list[tuple[str | None, str | None]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append((request.headers.get("Authorization"), request.headers.get(QUOTA_PROJECT_HEADER)))
+        if request.url.path == "/x":
+            return httpx.Response(307, headers={"Location": to})
+        return httpx.Response(200, json=[1])
+
+    async with logged_in(login, httpx.MockTransport(handler)) as transport:
+        assert await transport.get_json("/x") == [1]
+    mine = ("Bearer token-1", "mine")
+    assert seen == [mine, mine if same else (None, None)]
+
+
+async def test_a_real_redirect_to_another_port_carries_nothing() -> None:
+    login = Scripted()
+    login.quota_project = "mine"
+    async with (
+        serving(http(200, b"[1]")) as other,
+        serving(http(307, headers=f"Location: {other.url}/y\r\n")) as server,
+        logged_in(login, url=server.url) as transport,
+    ):
+        assert await transport.get_json("/x") == [1]
+    assert "authorization: bearer token-1" in server.requests[0].lower()
+    assert "x-goog-user-project: mine" in server.requests[0].lower()
+    assert "token" not in other.requests[0]
+    assert "x-goog" not in other.requests[0].lower()
+
+
+async def test_no_log_has_a_token(
+    endpoint: TokenEndpoint, service_account: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        login = await trio.to_thread.run_sync(partial(find_login, None))
+        async with serving(http(401)) as server, logged_in(login, url=server.url) as transport:
+            with pytest.raises(AccessDenied):
+                await transport.get_json("/x")
+    assert len(endpoint.given) == 2
+    assert not [line for line in caplog.text.splitlines() if "ya29" in line or "assertion" in line]
