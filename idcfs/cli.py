@@ -27,6 +27,7 @@ from .errors import IdcfsError, UsageError
 from .running import idcfs_at, read_status
 from .settings import (
     GIB,
+    GOOGLE_PLACES,
     PACKAGED,
     QIDO,
     TIMEOUT_SECONDS,
@@ -55,7 +56,23 @@ def main() -> None:
     show_default=True,
     metavar="proxy|google|URL",
     help="Where instances come from: IDC's public proxy (no login, daily quota), "
-    "Google's IDC store (not in this version yet), or a DICOMweb server.",
+    "Google's IDC store (with your Google login), or a DICOMweb server.",
+)
+@click.option(
+    "--idc-version",
+    metavar="N",
+    type=click.IntRange(1, 9_999),
+    help="With --archive google: the IDC release whose store is read.  default: the packaged index's",
+)
+@click.option(
+    "--google-store",
+    metavar="PATH",
+    help="With --archive google: a store of your own, projects/P/locations/L/datasets/D/dicomStores/S.",
+)
+@click.option(
+    "--quota-project",
+    metavar="ID",
+    help="With --archive google: the project that requests are counted for.  default: the one your credentials name",
 )
 @click.option(
     "--index",
@@ -121,6 +138,9 @@ def main() -> None:
 def mount(
     mountpoint: Path,
     archive: str,
+    idc_version: int | None,
+    google_store: str | None,
+    quota_project: str | None,
     index: str,
     content: Policy,
     bucket: str | None,
@@ -147,7 +167,7 @@ def mount(
     directory = mounts.expanded(cache_dir or options.default_cache_dir())
     if mountpoint in (directory, *directory.parents):
         raise UsageError(f"--cache-dir {directory} lies in the mountpoint: give another place")
-    chosen_archive = options.archive_settings(archive)
+    chosen_archive = options.archive_settings(archive, idc_version, google_store, quota_project)
     settings = MountSettings(
         mountpoint=mountpoint,
         archive=chosen_archive,
@@ -166,6 +186,9 @@ def mount(
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
         offline=offline,
     )
+    for place in GOOGLE_PLACES:
+        if given := os.environ.get(place):
+            os.environ[place] = os.path.abspath(given)  # in the background the working directory is another
     log_file = None if foreground else options.log_file(mountpoint)
     logs.start(log_file, log_level)
     with mounts.reserved(options.log_file(mountpoint).with_suffix(".lock")) as let_go:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -31,6 +32,9 @@ from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .sources import Archive, Offline
 from .stats import Stats
 
+if TYPE_CHECKING:
+    from .archive.adc import Login
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them unmounts."""
 
@@ -45,11 +49,12 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
     heap.return_large_blocks()
     os.umask(0o077)  # what is cached may hold patients' names
     _make_private(settings.cache_dir)
+    login = _login(settings)
     catalog = _catalog(settings)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # but while mounted: a second Ctrl-C must not disturb the unmounting
     try:
-        trio.run(_serve, settings, catalog, ready)
+        trio.run(_serve, settings, catalog, login, ready)
     except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
         ours, others = group.split(IdcfsError)
         if ours is None or others is not None:
@@ -57,7 +62,7 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
         raise first_of(ours) from None
 
 
-async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], None]) -> None:
+async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None, ready: Callable[[], None]) -> None:
     stats = Stats()
     async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
@@ -66,7 +71,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
         stack.callback(disk.close)
         stack.callback(store.close)  # before the contents, which may take a while
         nursery = await stack.enter_async_context(trio.open_nursery())
-        archive = Offline() if settings.offline else Archive(settings, stats, store, clients, nursery)
+        archive = Offline() if settings.offline else Archive(settings, stats, store, clients, nursery, login)
         tiers = Tiers(memory, disk)
         reader = Reader(archive, tiers, settings.content, nursery, stats)
         listings = Listings(
@@ -94,6 +99,18 @@ async def _serve(settings: MountSettings, catalog: Catalog, ready: Callable[[], 
         nursery.start_soon(disk.run)
         await _answer(fuse.Adapter(filesystem, stats), settings, ready)
         nursery.cancel_scope.cancel()
+
+
+def _login(settings: MountSettings) -> Login | None:
+    """What the archive is logged in to with; None where it wants no login, or no request is ever sent.
+
+    :raises UsageError: if there are no credentials.
+    """
+    if settings.offline or not settings.archive.google_login:
+        return None
+    from .archive.adc import find_login  # here, not above: it takes long to load
+
+    return find_login(settings.archive.quota_project)
 
 
 def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, DiskTier]:

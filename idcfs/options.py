@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +17,8 @@ from .settings import (
     AWS,
     BLOCK_BYTES,
     GCS,
+    GOOGLE_STORE,
+    GOOGLE_URL,
     KIB,
     MIB,
     PROXY_URL,
@@ -41,6 +45,14 @@ MAX_DOWNLOADS = ContentSettings().max_downloads
 
 _TIMEOUT_SECONDS = (0.1, 86_400.0)
 
+GOOGLE_URL_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_HEALTHCARE"
+"""gcloud's own variable for another place where the Cloud Healthcare API answers."""
+_GOOGLE_STORE = re.compile(
+    "/".join(rf"{kind}/[A-Za-z0-9_][\w.:-]{{0,255}}" for kind in ("projects", "locations", "datasets", "dicomStores")),
+    re.ASCII,
+)
+_GOOGLE_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,127}")
+
 FUSE_OPTIONS = frozenset(
     {"allow_other", "allow_root", "auto_unmount", "default_permissions", "nonempty", "ro"}
     | {"atime", "noatime", "dev", "nodev", "exec", "noexec", "suid", "nosuid"}
@@ -51,11 +63,19 @@ Not ``subtype``: commands find the mount by its type.
 """
 
 
-def archive_settings(text: str) -> ArchiveSettings:
-    """The archive that ``--archive`` names.
+def archive_settings(
+    text: str, idc_version: int | None = None, google_store: str | None = None, quota_project: str | None = None
+) -> ArchiveSettings:
+    """The archive that ``--archive`` names; the others are the options of ``--archive google``.
 
-    :raises UsageError: if it is none.
+    :raises UsageError: if it is none, or has no such option.
     """
+    if text == "google":
+        return _google(idc_version, google_store, quota_project)
+    google_only = {"--idc-version": idc_version, "--google-store": google_store, "--quota-project": quota_project}
+    for option, value in google_only.items():
+        if value is not None:
+            raise UsageError(f"{option} is for --archive google alone")
     if text == "proxy":
         return ArchiveSettings(
             "proxy",
@@ -65,11 +85,6 @@ def archive_settings(text: str) -> ArchiveSettings:
             max_response_bytes=_APP_ENGINE_BYTES,
             title="the public proxy",
         )
-    if text == "google":
-        raise UsageError(
-            "--archive google needs a login, which this version does not have yet: "
-            "use --archive proxy (no login), or the URL of a DICOMweb server"
-        )
     netloc = _netloc(text)
     if "@" in netloc:
         raise UsageError("--archive: a password in a URL ends up in process lists and logs, so it is not taken")
@@ -78,6 +93,54 @@ def archive_settings(text: str) -> ArchiveSettings:
             f"--archive {text!r}: give proxy, google or the URL of a DICOMweb server (http:// or https://)"
         )
     return ArchiveSettings(name=netloc, base_url=text.rstrip("/"))
+
+
+def _google(idc_version: int | None, store: str | None, quota_project: str | None) -> ArchiveSettings:
+    """A store of Google's Cloud Healthcare API, by default IDC's of the index's release."""
+    if store is not None and idc_version is not None:
+        raise UsageError("--idc-version chooses among IDC's stores, and --google-store names another: give one of them")
+    if store is not None and not _GOOGLE_STORE.fullmatch(store):
+        raise UsageError(
+            f"--google-store {store!r}: write it like projects/P/locations/L/datasets/D/dicomStores/S, in plain letters"
+        )
+    if quota_project is not None and not _GOOGLE_PROJECT.fullmatch(quota_project):
+        raise UsageError(f"--quota-project {quota_project!r} is not the ID of a Google project")
+    path = store or GOOGLE_STORE.format(idc_version or _packaged_release())
+    return ArchiveSettings(
+        "google",
+        f"{_google_url()}/v1/{path}/dicomWeb",
+        keepalive_seconds=30.0,
+        single_part_first=True,
+        title="Google's store",
+        has_daily_quota=False,
+        google_login=True,
+        quota_project=quota_project,
+    )
+
+
+def _packaged_release() -> str:
+    """The IDC release of the packaged index: the major version of its package."""
+    try:
+        return version("idc-index-data").partition(".")[0]
+    except PackageNotFoundError:
+        raise UsageError("the package idc-index-data is not installed: give --idc-version N") from None
+
+
+def _google_url() -> str:
+    """Where the API answers. In plain HTTP, everybody on the way could read the login, so only this machine may be."""
+    url = (os.environ.get(GOOGLE_URL_VARIABLE) or GOOGLE_URL).rstrip("/")
+    if not _is_base_url(url):
+        raise UsageError(f"{GOOGLE_URL_VARIABLE} is not the URL of a server (https://HOST/)")
+    if urlsplit(url).scheme == "http" and not _is_this_machine(urlsplit(url).hostname or ""):
+        raise UsageError(f"{GOOGLE_URL_VARIABLE} is {url!r}: the login may go over https:// only")
+    return url
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _proxy_url() -> str:

@@ -18,9 +18,11 @@ from .settings import ArchiveSettings, MountSettings, TransportSettings
 from .stats import Stats
 
 if TYPE_CHECKING:
+    from .archive.adc import Login
     from .archive.bucket import BucketArchive
     from .archive.choice import Choice, Listed
     from .archive.dicomweb import SeriesRecord
+    from .archive.google import GoogleAuth
     from .archive.transport import Transport
 
 _FEWER_ATTEMPTS = 2
@@ -77,15 +79,18 @@ class Archive:
         store: SeriesStore,
         clients: AsyncExitStack,
         nursery: trio.Nursery,
+        login: Login | None,
     ) -> None:
         """
         :param clients: closes what is made here.
+        :param nursery: where what is shared goes on, whoever asked for it first.
         """
         self._settings = settings
         self._stats = stats
         self._store = store
         self._clients = clients
         self._nursery = nursery
+        self._login = login
         self.tell_sizes: Callable[[str, Mapping[str, int]], None] = lambda content, sizes: None
         """Called with a series' content UUID and the exact sizes of its instances, as soon as a bucket tells them."""
 
@@ -120,7 +125,7 @@ class Archive:
 
         settings = self._settings
         return Choice(
-            DicomwebArchive(self._transport_to(settings.archive), settings.archive),
+            DicomwebArchive(self._transport_to(settings.archive, self._auth()), settings.archive),
             self._buckets(),
             settings.archive,
             settings.source.policy,
@@ -137,12 +142,19 @@ class Archive:
             return None
         return BucketArchive(buckets, self._transport_to, self._store, self.tell_sizes, self._nursery)
 
-    def _transport_to(self, archive: ArchiveSettings) -> Transport:
+    def _transport_to(self, archive: ArchiveSettings, auth: GoogleAuth | None = None) -> Transport:
         from .archive.transport import Transport
 
-        transport = Transport(archive, self._transport_settings(archive), self._stats)
+        transport = Transport(archive, self._transport_settings(archive), self._stats, auth)
         self._clients.push_async_exit(transport)
         return transport
+
+    def _auth(self) -> GoogleAuth | None:
+        if self._login is None:
+            return None
+        from .archive.google import GoogleAuth
+
+        return GoogleAuth(self._login, self._nursery, self._patience_seconds)
 
     def _transport_settings(self, archive: ArchiveSettings) -> TransportSettings:
         """Less insistent with an archive where there are buckets to be asked after it."""

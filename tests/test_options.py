@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from idcfs.settings import (
     AWS,
     GCS,
     GIB,
+    GOOGLE_STORE,
     MIB,
     PROXY_URL,
     BucketSettings,
@@ -93,9 +96,79 @@ def test_the_proxy_is_known_by_name() -> None:
     assert options.archive_settings("proxy").base_url == PROXY_URL
 
 
-def test_google_says_what_to_use_instead() -> None:
-    with pytest.raises(UsageError, match=r"needs a login.*--archive proxy"):
+RELEASE = version("idc-index-data").partition(".")[0]
+OTHER_PARTS = "locations/europe-west4/datasets/my_set/dicomStores/my.store"
+OWN_STORE = f"projects/my-project/{OTHER_PARTS}"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "store"),
+    [
+        ({}, GOOGLE_STORE.format(RELEASE)),
+        ({"idc_version": 19}, GOOGLE_STORE.format(19)),
+        ({"google_store": OWN_STORE}, OWN_STORE),
+        ({"google_store": f"projects/example.com:x/{OTHER_PARTS}"}, f"projects/example.com:x/{OTHER_PARTS}"),
+    ],
+)
+def test_google_has_a_store_for_each_release(
+    chosen: dict[str, Any], store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(options.GOOGLE_URL_VARIABLE, raising=False)
+    archive = options.archive_settings("google", **chosen, quota_project="mine")
+    assert archive.base_url == f"https://healthcare.googleapis.com/v1/{store}/dicomWeb"
+    assert (archive.name, archive.google_login, archive.quota_project) == ("google", True, "mine")
+    assert archive.single_part_first
+
+
+@pytest.mark.parametrize("archive", ["proxy", "http://host/"])
+@pytest.mark.parametrize(
+    "option", [{"idc_version": 19}, {"google_store": OWN_STORE}, {"google_store": ""}, {"quota_project": "mine"}]
+)
+def test_what_is_for_google_is_refused_elsewhere(archive: str, option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^--[a-z-]+ is for --archive google alone$"):
+        options.archive_settings(archive, **option)
+
+
+BAD_STORES = ["", "my.store", f"/{OWN_STORE}", f"{OWN_STORE}/", f"{OWN_STORE}/dicomWeb", f"https://host/{OWN_STORE}"]
+BAD_STORES += [OWN_STORE.replace("my.store", name) for name in ("", "..", "a b", "a%2e", "a?b", "a#b", "a\n", "ä")]
+
+
+@pytest.mark.parametrize("store", BAD_STORES, ids=ascii)
+def test_what_is_no_store_is_refused(store: str) -> None:
+    with pytest.raises(UsageError, match="write it like projects/P/locations/L/datasets/D/dicomStores/S") as caught:
+        options.archive_settings("google", google_store=store)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_of_ones_own_has_no_release() -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        options.archive_settings("google", idc_version=19, google_store=OWN_STORE)
+
+
+@pytest.mark.parametrize("project", ["", "a b", "a\r\nX: y", "ä", "-a"], ids=ascii)
+def test_what_is_no_project_is_refused(project: str) -> None:
+    with pytest.raises(UsageError, match="is not the ID of a Google project"):
+        options.archive_settings("google", quota_project=project)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8080/", "http://localhost:8080", "http://[::1]:8080/", "https://host/prefix/", ""]
+)
+def test_google_may_answer_in_another_place(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(options.GOOGLE_URL_VARIABLE, url)
+    root = url.rstrip("/") or "https://healthcare.googleapis.com"
+    assert options.archive_settings("google").base_url.startswith(f"{root}/v1/projects/nci-idc-data/")
+
+
+NOWHERE_SAFE = ["host", "http://host/", "http://10.0.0.1/", "http://localhost.host/", "https://h/?x", "https://h/ x"]
+
+
+@pytest.mark.parametrize("url", [*NOWHERE_SAFE, "https://me:secret@host/", "http://me:secret@127.0.0.1/"])
+def test_a_login_goes_nowhere_where_others_could_read_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(options.GOOGLE_URL_VARIABLE, url)
+    with pytest.raises(UsageError, match=f"^{options.GOOGLE_URL_VARIABLE} is") as caught:
         options.archive_settings("google")
+    assert "secret" not in str(caught.value)
 
 
 BAD_URLS = [

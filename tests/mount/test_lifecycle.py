@@ -250,7 +250,7 @@ def test_the_foreground_ends_with_the_mount(tmp_path: Path, sample_index: Path) 
     ("words", "said"),
     [
         (("--archive", "ftp://host/x"), "--archive"),
-        (("--archive", "google"), "login"),
+        (("--idc-version", "25"), "--idc-version is for --archive google alone"),
         (("--index", "/nonexistent.parquet"), "No such file"),
         (("--index", ""), "--index is empty"),
         (("--cache-size", "0.4"), "--cache-size 0.4: give at least 2MiB"),

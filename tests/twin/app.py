@@ -23,6 +23,9 @@ from tests.twin.state import State
 ROOT = "/dicomWeb"
 CONTROL = "/_twin/"
 
+_GOOGLE = re.compile(r"/v1/projects/[^/]+/locations/[^/]+/datasets/[^/]+/dicomStores/[^/]+(?=/dicomWeb)")
+"""What Google's Cloud Healthcare API has before the DICOMweb root; the twin has one store under all names."""
+
 _STUDY = r"/studies/(?P<study>[^/]+)"
 _SERIES = _STUDY + r"/series/(?P<series>[^/]+)"
 _INSTANCE = _SERIES + r"/instances/(?P<instance>[^/:]+)"
@@ -170,7 +173,7 @@ class TwinApp:
 def route(path: str) -> tuple[str, dict[str, str]]:
     """The kind of a request and the parts of its path; ``other`` for what the twin does not know."""
     for kind, pattern in _ROUTES:
-        if match := pattern.fullmatch(path):
+        if match := pattern.fullmatch(_GOOGLE.sub("", path)):
             parts = match.groupdict()
             return kind, {name.removeprefix("s_").removeprefix("t_"): text for name, text in parts.items() if text}
     return "other", {}
@@ -192,6 +195,6 @@ def treated(reply: Reply, request: Request, knobs: Knobs) -> Reply:
 
 
 def _record(kind: str, request: Request) -> dict[str, Any]:
-    names = ("accept", "accept-encoding", "range", "authorization", "user-agent")
+    names = ("accept", "accept-encoding", "range", "authorization", "x-goog-user-project", "user-agent")
     headers = {name.replace("-", "_"): request.headers.get(name, "") for name in names}
     return {"kind": kind, "method": request.method, "path": request.url.path, "query": request.url.query} | headers
