@@ -67,7 +67,8 @@ async def open_body(
     """
     kind = _UNTYPED if any_type else _media_type(answer.headers.get("content-type", ""))
     if answer.status == 206:
-        return _WholeBody(answer, start, stop, _size_by_range(answer, kind, start, stop))
+        size = _size_by_range(answer, kind, start, stop)
+        return _WholeBody(answer, start, None if stop is None or stop > size else stop, size)
     if kind.startswith("multipart/"):
         return await _PartBody(answer).begin()
     if kind not in _INSTANCE_TYPES:
@@ -76,7 +77,7 @@ async def open_body(
 
 
 def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) -> int:
-    """The instance's size in bytes, as a 206 tells it that brings just what was asked for."""
+    """The instance's size in bytes, as a 206 tells it that brings just what was asked for, or that up to the end."""
     told = answer.headers.get("content-range", "")
     match = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", told.strip())
     if kind not in _INSTANCE_TYPES or answer.compressed or match is None:
@@ -84,7 +85,7 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
             f"{answer.where} sent a part of something that is not the instance: {kind} {told or 'unlabelled'}"
         )
     first, last, size = map(int, match.groups())
-    if (first, last + 1) != (start, size if stop is None else stop) or last >= size:
+    if (first, last + 1) != (start, size if stop is None else min(stop, size)) or first > last:
         raise Refused(f"{answer.where} sent {told} where {start}-{'' if stop is None else stop - 1} was asked for")
     return size
 

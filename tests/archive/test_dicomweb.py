@@ -488,6 +488,14 @@ async def test_a_range_is_taken_as_one_only_if_it_says_so() -> None:
     assert "multipart" not in server.requests[0]
 
 
+async def test_a_range_that_would_end_after_the_instance_ends_with_it() -> None:
+    async with serving(ranged("bytes 10-14/15", b"01234")) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        async with archive.fetch(Key(), 10, 20) as body:
+            assert (body.start, body.stop, body.size) == (10, None, 15)
+            assert b"".join([chunk async for chunk in body]) == b"01234"
+
+
 async def test_the_rest_of_an_instance_is_a_range_without_an_end() -> None:
     async with serving(ranged("bytes 990-999/1000", b"0123456789")) as server, transport_to(server.url) as transport:
         archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
@@ -505,6 +513,7 @@ async def test_the_rest_of_an_instance_is_a_range_without_an_end() -> None:
         ranged("bytes 10-29/1000", bytes(20)),
         ranged("bytes 10-19/*", b"0123456789"),
         ranged("bytes 10-19/15", b"0123456789"),
+        ranged("bytes 10-7/8", b""),
         ranged("pages 10-19/1000", b"0123456789"),
         ranged("bytes 10-19/1000", b"0123456789", "Content-Type: multipart/byteranges; boundary=x\r\n"),
         ranged("bytes 10-19/1000", b"0123456789", f"{DICOM}Content-Encoding: gzip\r\n"),
