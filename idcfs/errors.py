@@ -12,7 +12,8 @@
     ├── Refused             the archive answered, but not with what was asked for
     ├── Damaged             a body that is not the stored instance
     │   ├── Truncated       a body that ended early: worth another try
-    │   └── WrongSize       a body of another length than was known: one of the two is wrong
+    │   ├── WrongSize       a body of another length than was known: one of the two is wrong
+    │   └── Replaced        a body of other bytes than came before: one of the two is wrong
     ├── NotADirectory       a file where a directory is needed
     └── IsADirectory        a directory where a file is needed
 
@@ -89,6 +90,10 @@ class Truncated(Damaged):
 
 class WrongSize(Damaged):
     """A body of another length than was known beforehand."""
+
+
+class Replaced(Damaged):
+    """A body of other bytes than those that came before, or are kept."""
 
 
 class NotADirectory(IdcfsError):

@@ -4,8 +4,9 @@ Bytes come in order. The block that is arriving is kept here until the next one 
 reads in order is served from it, whatever the cache can hold. Nothing is handed out before the file meta has shown that
 this is the instance asked for, stored as the index says.
 
-A body that broke off is followed by another one: from where it broke off if the source can start there, else from
-where the first one began. Of that only the bytes not yet known are taken, once a digest has shown the others the same.
+A body that broke off is followed by another one, perhaps from another place: from a little before where it broke off if
+the source can start there, else from where the first one began. Only the bytes not yet known are taken of it, once the
+others have been shown to be the same: the little before by comparison, more than that by a digest.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from typing import cast
 
 from xxhash import xxh3_128
 
-from ..errors import Damaged, Truncated, WrongSize
-from ..settings import BLOCK_BYTES
+from ..errors import Damaged, Replaced, Truncated, WrongSize
+from ..settings import BLOCK_BYTES, KIB
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 
 _MAX_BYTES = (1 << 63) - 1
 """Largest size that stat can tell."""
+_OVERLAP_BYTES = 64 * KIB
+"""What is asked for once more where two bodies meet. It costs less than the round trip that brings it, and no two
+encodings of an instance are the same for so long at the same place, but for background."""
 
 
 class Arrival:
@@ -48,6 +52,7 @@ class Arrival:
         """Where a body ends that starts where it was asked to; None for the end of the instance."""
         self.is_whole = False
         """Whether a body came to its end."""
+        self._known_size = size
         self._instance = instance
         self._store = store
         self._announced = False
@@ -55,9 +60,19 @@ class Arrival:
         self._first = self._block = start // BLOCK_BYTES
         self._pieces: list[bytes | memoryview] = []  # of the block that is arriving
         self._filled = 0
+        self._before = b""  # the last bytes before the block that is arriving, as far as they are known
         self._known = xxh3_128()  # of all bytes from the first block on
-        self._again = xxh3_128()  # of those that come once more
+        self._again = xxh3_128()  # of those that come once more,
+        self._expected = self._known  # which is to be of the same bytes
         self._skip = 0
+        self._is_cut = False
+
+    def follow(self, before: bytes) -> None:
+        """What is wanted follows these bytes, known from elsewhere: the first body has to begin with the last of them.
+
+        To be called before anything arrives.
+        """
+        self._before = before[-_OVERLAP_BYTES:]
 
     @property
     def start(self) -> int:
@@ -71,10 +86,15 @@ class Arrival:
 
     @property
     def resume_at(self) -> int:
-        """Where the next body is asked to start: further on only if more is wanted of bytes that cannot change."""
-        if self._checked and self._instance.is_fixed and not self.has_all:
-            return self.position
+        """Where the next body is asked to start: further on only if these are bytes that cannot change."""
+        if self._checked and self._instance.is_fixed:
+            return self.position - len(self._tail())
         return self.start
+
+    @property
+    def left(self) -> int | None:
+        """How many of the bytes asked for are still to come, if that is known."""
+        return None if self._end is None else self._end - self.position
 
     @property
     def is_checked(self) -> bool:
@@ -84,12 +104,17 @@ class Arrival:
     @property
     def has_proven_size(self) -> bool:
         """Whether the archive's answer proves ``size``; knowing it beforehand does not."""
-        return self._checked and (self._announced or self.is_whole)
+        return self._checked and (self._announced or (self.is_whole and self.stop is None))
 
     @property
     def has_all(self) -> bool:
         """Whether every byte is here, though the body may not have ended yet."""
-        return self.is_whole or self.position == self._end
+        return self.is_whole or self.left == 0
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether what follows in the body is not wanted any more: see ``cut``."""
+        return self._is_cut and self.has_all
 
     def is_to_come(self, wanted: Slice) -> bool:
         """Whether the wanted bytes lie in the block that is arriving or in a later one of those asked for."""
@@ -111,29 +136,56 @@ class Arrival:
             return None
         return self._joined()[wanted.start : wanted.stop]
 
-    def begin(self, start: int, announced: int | None) -> None:
-        """A body begins, at byte ``start``; its headers may have announced the instance's size.
+    def cut(self, stop: int) -> None:
+        """Want no more than up to ``stop``, a block's start that is still to come, of a body that goes on."""
+        if self.stop is None and self.position < stop < (self.size or 0):
+            self.stop = stop
+            self._is_cut = True
 
-        :raises Damaged: if that is not the size known, or the body starts where nobody asked it to.
+    def begin(self, start: int, stop: int | None, announced: int | None) -> None:
+        """A body begins, at byte ``start``, and goes to ``stop``; its headers may have announced the instance's size.
+
+        :param stop: None where it goes to the instance's end, whatever was asked for.
+        :raises Damaged: if that is not the size known, or the body is not of the range that was asked for.
         """
         if announced is not None:
             self._agree_on_size(announced)
             self._announced = True
-        if start in (self.start, self.position):
-            self._skip = self.position - start
-            self._again = xxh3_128()
+        if stop not in (None, self.stop):
+            raise Damaged(f"{self._instance}: the archive sends up to byte {stop}, not to {self.stop}")
+        if start == self.resume_at:
+            self._expect_again(self._tail() if start != self.start else None)
+        elif start == self.start:
+            self._expect_again(None)
         elif start == 0:
             self._begin_anew()
         else:
-            raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.position}")
+            raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.resume_at}")
+        self.stop, self._is_cut = stop, False
+
+    def forget_unproven(self) -> None:
+        """What has come so far may be of something else, and so may the size: the next body is the first one.
+
+        Nothing is forgotten once the file meta has shown that it is the right instance.
+        """
+        if not self._checked:
+            self._begin_anew()
+            self.size = self._known_size
+            self._announced = False
+
+    def _expect_again(self, tail: bytes | None) -> None:
+        """The body begins with bytes that are known: the last few, or all of them."""
+        self._again = xxh3_128()
+        self._expected = self._known if tail is None else xxh3_128(tail)
+        self._skip = self.position - self.start if tail is None else len(tail)
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
         self._first = self._block = self._filled = self._skip = 0
         self._pieces = []
+        self._before = b""
         self._known = xxh3_128()
         self._checked = False
-        self.stop = None
 
     def take(self, chunk: bytes) -> Iterator[None]:
         """Take the next bytes of the body, yielding after each piece so that it can be handed out before the next.
@@ -143,11 +195,9 @@ class Arrival:
         data = memoryview(chunk)
         if self._skip:
             data = self._skip_known(data)
-        while data:
+        while data and not self.is_cut_off:
             if self._filled == BLOCK_BYTES:
-                self._block += 1
-                self._filled = 0
-                self._pieces = []
+                self._begin_block()
             piece = data[: BLOCK_BYTES - self._filled]
             data = data[len(piece) :]
             self._add(piece)
@@ -159,7 +209,7 @@ class Arrival:
         :raises Damaged: if it is not.
         """
         if self._skip:
-            raise Damaged(f"{self._instance}: the archive sends fewer bytes than it sent before")
+            raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
@@ -172,9 +222,20 @@ class Arrival:
         known = data[: self._skip]
         self._again.update(known)
         self._skip -= len(known)
-        if not self._skip and self._again.digest() != self._known.digest():
-            raise Damaged(f"{self._instance}: the archive sends other bytes than it sent before")
+        if not self._skip and self._again.digest() != self._expected.digest():
+            raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
         return data[len(known) :]
+
+    def _begin_block(self) -> None:
+        self._before = self._tail()
+        self._block += 1
+        self._filled = 0
+        self._pieces = []
+
+    def _tail(self) -> bytes:
+        """The last bytes that are known."""
+        here = self._joined()[-_OVERLAP_BYTES:] if self._pieces else b""
+        return self._before[len(here) - _OVERLAP_BYTES :] + here if len(here) < _OVERLAP_BYTES else here
 
     def _add(self, piece: memoryview) -> None:
         if self._end is not None and self.position + len(piece) > self._end:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import trio
 
-from ..errors import Damaged, UsageError
+from ..errors import Replaced, UsageError
 from ..settings import MIB
 from ..stats import Stats
 from .block_files import NewBlock, name_of
@@ -156,7 +156,7 @@ class DiskTier:
     def put(self, key: Key, block: int, data: bytes) -> None:
         """Keep a block, unless the same is kept already; it is written a moment later.
 
-        :raises Damaged: if other bytes are kept: the archive has replaced the instance.
+        :raises Replaced: if other bytes are kept: the archive has replaced the instance.
         """
         if self._store is None:
             self._stats.count("disk_unkept", self._is_wanted)
@@ -168,7 +168,7 @@ class DiskTier:
             self._is_quiet = False
             self._gather()
         elif kept != new.digest:
-            raise Damaged(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
+            raise Replaced(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
 
     def use(self, key: Key, block: int, data: bytes) -> None:
         """A block was found in memory: it is not the one to go from here, or, where it has gone, is kept again."""

@@ -5,27 +5,26 @@ eviction can come between. A download runs ahead of what was asked for by a fixe
 stops the sender (by TCP's own flow control) and costs no memory.
 
 A connection that breaks is opened again where it broke off, as long as that leads further; of a source that starts at 0
-only, the bytes already received are skipped.
+only, the bytes already received are skipped. Before a failure is the readers', the source is asked whether it has
+another place: what came from both has to agree where they meet.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from copy import copy
-from dataclasses import dataclass, field
 
 import trio
 
 from ..deadline import Progress
-from ..errors import Damaged, IdcfsError, Truncated, WrongSize
+from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .blocks import Slice
 from .instance import Body, Instance, Source
 from .slots import Slot, Slots
+from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ _BREAKS_WITHOUT_GAIN = 2
 """A body that breaks off at the same byte once more is the archive's last word."""
 _MAX_BREAKS = 8
 """Where the source starts at 0 only, each one costs the bytes received so far once more."""
+_MAX_PLACES = 3
+"""Places from which one download fetches, one after the other, whatever the source says of more."""
 _RESTART_SECONDS = 0.2
 """Pause before a broken download is opened again."""
 _OPENING_GRACE_SECONDS = 0.5
@@ -49,13 +50,6 @@ _ENOUGH_FOR_A_HEADER = 3 * MIB + MIB // 2
 """Who reads a header wants up to 2.3 MiB, so far the kernel reads ahead of him: then no more than this is fetched."""
 
 _TO_THE_END = 1 << 62
-
-
-@dataclass(slots=True)
-class _Waiter:
-    wanted: Slice
-    data: bytes | None = None
-    woken: trio.Event = field(default_factory=trio.Event)
 
 
 class Download:
@@ -89,15 +83,16 @@ class Download:
         self._settings = settings
         self._room = room
         self._arrival = Arrival(instance, size, store, start, stop)
-        self._error: IdcfsError | None = None
+        self.error: IdcfsError | None = None
+        """Why it failed, if it did."""
+        self._places = 1
         self._slot: Slot | None = None
         self._finishing = False
         self._wanted_end = 0
         self._wanted_more = trio.Event()
         self._size_waiters = 0
         self._size_settled = trio.Event()
-        self._waiters: list[tuple[int, int, _Waiter]] = []  # a heap: whose last byte comes first is first
-        self._numbers = itertools.count()
+        self._waiters = Waiters()
         self._idle = trio.Event()
         self._over = trio.Event()
         self._progress = Progress(settings.timeout_seconds)
@@ -115,21 +110,42 @@ class Download:
         """The exact size in bytes, if the archive's answer has proven it."""
         return self._arrival.size if self._arrival.has_proven_size else None
 
+    @property
+    def start(self) -> int:
+        """Offset of the first byte that it fetches."""
+        return self._arrival.start
+
+    @property
+    def stop(self) -> int | None:
+        """Offset after the last one; None for the end of the instance."""
+        return self._arrival.stop
+
+    @property
+    def position(self) -> int:
+        """Up to which byte it has come."""
+        return self._arrival.position
+
+    @property
+    def has_shown_identity(self) -> bool:
+        """Whether the file meta has shown that this is the right instance; in the middle it was shown before."""
+        return self._arrival.is_checked
+
     def want_all(self) -> None:
         """Go on to the end, though not urgently."""
         self._run_to(_TO_THE_END)
 
     async def whole(self) -> int:
-        """Fetch it to its end, not urgently; returns its exact size in bytes.
+        """Fetch it to its end, not urgently; returns the instance's exact size in bytes.
 
         :raises IdcfsError: if the download fails, or is stopped.
         """
         self.want_all()
         if not self._over.is_set():  # else waiting would cost a turn
             await self._over.wait()
-        if self.proven_size is None or not self._arrival.is_whole:
+        size = self._arrival.size
+        if size is None or not self._arrival.is_whole:
             raise self._failure()
-        return self.proven_size
+        return size
 
     async def size(self) -> int:
         """The exact size in bytes, as soon as the archive's answer proves it.
@@ -173,16 +189,13 @@ class Download:
 
         :raises IdcfsError: if the download fails before they are there.
         """
-        end = wanted.block * BLOCK_BYTES + wanted.stop
-        waiter = _Waiter(wanted)
-        entry = (end, next(self._numbers), waiter)
-        heapq.heappush(self._waiters, entry)
-        self._tell_of_long_seek(end)
-        self.want(end)
+        waiter = self._waiters.add(wanted)
+        self._tell_of_long_seek(waiter.end)
+        self.want(waiter.end)
         try:
             await waiter.woken.wait()
         except trio.Cancelled:
-            self._give_up(entry)
+            self._waiters.remove(waiter)
             raise
         finally:
             self._notice_idle()
@@ -211,8 +224,14 @@ class Download:
     @property
     def is_nearly_done(self) -> bool:
         """Whether stopping would cost more than the rest does."""
-        size, position = self._arrival.size, self._arrival.position
-        return self._slot is not None and size is not None and size - position <= self._settings.finish_bytes
+        left = self._arrival.left
+        return self._slot is not None and left is not None and left <= self._settings.finish_bytes
+
+    def cut(self, stop: int) -> None:
+        """Go on to ``stop`` only, or to the end of the block up to which somebody reads: the rest comes otherwise."""
+        if not self._size_waiters or self._arrival.has_proven_size:
+            end = max(stop, self._wanted_end, self._arrival.position + 1)
+            self._arrival.cut(-(-end // BLOCK_BYTES) * BLOCK_BYTES)
 
     def rest(self) -> None:
         """Go on no further than the beginning, until somebody wants more."""
@@ -236,13 +255,15 @@ class Download:
             if self.cancelled:
                 self._scope.cancel()
 
-    async def run(self, source: Source, slots: Slots) -> None:
+    async def run(self, source: Source, slots: Slots, before: Callable[[], Awaitable[bytes]]) -> None:
         """Fetch until whole, failed or cancelled; failures are the readers' to raise.
 
         :param slots: one is held as long as a connection is.
+        :param before: gets what is known of the bytes that it has to continue.
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
+                self._arrival.follow(await before())
                 if not self.urgent:
                     self._progress.pause()  # it waits for others to be done, and may wait long
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
@@ -250,18 +271,16 @@ class Download:
                     self._progress.resume()
                     await self._fetch(source, slot)
         except IdcfsError as error:
-            self._error = error.with_traceback(None)  # whose frames would keep the arrived block in memory
+            self.error = error.with_traceback(None)  # whose frames would keep the arrived block in memory
         except Exception as error:
             log.exception("%s: the download failed", self._instance)
-            self._error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
+            self.error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
         finally:
             self.closed = True
             self._slot = None  # it knows us: the last block would stay in memory until the garbage is collected
             self._size_settled.set()
             self._over.set()
-            for _, _, waiter in self._waiters:
-                waiter.woken.set()
-            self._waiters = []
+            self._waiters.send_away()
             self._notice_idle()
 
     # --- the fetch ---------------------------------------------------------------------------------------------------
@@ -274,17 +293,34 @@ class Download:
             try:
                 async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.stop) as body:
                     return await self._receive(body, slot)
-            except Truncated as error:
+            except IdcfsError as error:
+                if self._goes_elsewhere(source, error):
+                    continue
                 breaks += 1
                 without_gain = 0 if self._arrival.position > before else without_gain + 1
-                if without_gain == _BREAKS_WITHOUT_GAIN or breaks == _MAX_BREAKS or self._finishing:
+                is_last_word = without_gain == _BREAKS_WITHOUT_GAIN or breaks == _MAX_BREAKS or self._finishing
+                if is_last_word or not isinstance(error, Truncated):
                     raise
                 log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
             await trio.sleep(_RESTART_SECONDS)
 
+    def _goes_elsewhere(self, source: Source, error: IdcfsError) -> bool:
+        """Whether to go on from another place, though not from one for ever; what is not proven has not come then.
+
+        Of two places that contradict each other none is right.
+        """
+        if isinstance(error, Replaced) or self._finishing or self._places == _MAX_PLACES:
+            return False
+        if not source.elsewhere(self._instance, error):
+            return False
+        log.info("%s: %s; going on from another place after byte %d", self._instance, error, self._arrival.position)
+        self._places += 1
+        self._arrival.forget_unproven()
+        return True
+
     async def _receive(self, body: Body, slot: Slot) -> None:
         self._progress.postpone(-_OPENING_GRACE_SECONDS)
-        self._arrival.begin(body.start, body.size)
+        self._arrival.begin(body.start, body.stop, body.size)
         async for chunk in body:
             self._progress.advance(len(chunk))
             slot.advance(len(chunk))
@@ -292,6 +328,8 @@ class Download:
                 self._hand_out()
                 await self._make_room()
                 await self._stand_still(slot)
+            if self._arrival.is_cut_off:
+                break
         self._arrival.end()
         self._hand_out()
 
@@ -299,10 +337,7 @@ class Download:
         """Wake whoever has waited for what is there now."""
         if self._arrival.has_proven_size:
             self._size_settled.set()
-        while self._waiters and self._waiters[0][0] <= self._arrival.readable_end:
-            _, _, waiter = heapq.heappop(self._waiters)
-            waiter.data = self._arrival.get(waiter.wanted)
-            waiter.woken.set()
+        self._waiters.serve(self._arrival.readable_end, self._arrival.get)
 
     async def _make_room(self) -> None:
         """Wait for who stores, as long as it takes: a slow disk is no reason to fail."""
@@ -356,14 +391,9 @@ class Download:
             self._idle.set()
             self._idle = trio.Event()
 
-    def _give_up(self, entry: tuple[int, int, _Waiter]) -> None:
-        if entry in self._waiters:
-            self._waiters.remove(entry)
-            heapq.heapify(self._waiters)
-
     def _failure(self) -> IdcfsError:
-        if self._error is None and self._arrival.is_whole:
+        if self.error is None and self._arrival.is_whole:
             return WrongSize(
                 f"{self._instance}: the archive has {self._arrival.size} bytes, fewer than are wanted of it"
             )
-        return copy(self._error) or Truncated(f"{self._instance}: the download was stopped")
+        return copy(self.error) or Truncated(f"{self._instance}: the download was stopped")

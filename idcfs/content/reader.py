@@ -1,11 +1,9 @@
-"""Bytes [offset, end) of an instance: from the block cache, else from its one running download, else from a new one."""
+"""Bytes [offset, end) of an instance: from the block cache, else from a running download, else from a new one."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import trio
 
@@ -13,7 +11,7 @@ from ..errors import WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
 from .blocks import Key, Slice, slices
-from .download import Download
+from .downloads import Downloads, Means
 from .instance import Instance, Source
 from .slots import Slots
 from .tiers import Tiers
@@ -25,8 +23,8 @@ class Wish:
     def __init__(self, reader: Reader, instance: Instance) -> None:
         self.instance = instance
         self.given_up = False
+        self.downloads = reader.open(instance)
         self._reader = reader
-        reader.open(instance)
 
     def give_up(self) -> None:
         """It need not be fetched any more, unless somebody reads it."""
@@ -36,56 +34,47 @@ class Wish:
 
 
 class Reader:
-    """Reads instances; owns the running downloads and the count of who has what open."""
+    """Reads instances; knows which are open or being fetched."""
 
     def __init__(
         self, source: Source, tiers: Tiers, settings: ContentSettings, nursery: trio.Nursery, stats: Stats
     ) -> None:
-        self._source = source
         self._tiers = tiers
         self._settings = replace(settings, read_ahead_bytes=_affordable_read_ahead(settings, tiers.capacity))
         self._nursery = nursery
         self._stats = stats
-        self._running: dict[Key, Download] = {}
-        self._opened: Counter[Key] = Counter()
-        self._sizes: dict[Key, int] = {}  # proven by downloads that ended while the instance was open
-        self._lingering: dict[Key, trio.CancelScope] = {}
         self._slots = Slots(settings.max_downloads)
-        stats.gauge("running_downloads", lambda: len(self._running))
+        self._means = Means(source, tiers, self._settings, self._slots, nursery, stats)
+        self._downloads: dict[Key, Downloads] = {}
+        stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
 
-    def open(self, instance: Instance) -> None:
+    def open(self, instance: Instance) -> Downloads:
         """One reader more."""
-        self._opened[instance.key] += 1
-        if (lingering := self._lingering.pop(instance.key, None)) is not None:
-            lingering.cancel()
+        downloads = self._downloads.get(instance.key)
+        if downloads is None:
+            downloads = self._downloads[instance.key] = Downloads(instance, self._means, self._forget)
+        downloads.open()
+        return downloads
 
     def close(self, instance: Instance) -> None:
-        """One reader less; after the last, the download stops: see ``_leave``."""
-        key = instance.key
-        self._opened[key] -= 1
-        if self._opened[key] > 0:
-            return
-        del self._opened[key]
-        self._sizes.pop(key, None)
-        if key in self._running:
-            self._leave(key, self._running[key])
+        """One reader less; after the last, its downloads stop, nearly at once."""
+        self._downloads[instance.key].close()
+
+    def _forget(self, downloads: Downloads) -> None:
+        if self._downloads.get(downloads.instance.key) is downloads:
+            del self._downloads[downloads.instance.key]
 
     async def size(self, instance: Instance) -> int:
         """Exact size of ``instance`` in bytes, proven by the archive's answer.
 
         :raises IdcfsError: if it cannot be had.
         """
-        self.open(instance)
+        downloads = self.open(instance)
         try:
             await self._tiers.load(instance.key)
-            if instance.key in self._sizes:
-                return self._sizes[instance.key]
-            while (download := self._download(instance, None, 0)).retiring:
-                await self._end(download)
-            self._hurry(download)
-            return await download.size()
+            return await downloads.prove_size()
         finally:
-            self.close(instance)
+            downloads.close()
 
     async def read(self, instance: Instance, size: int, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length) of ``instance``, fewer only at its end; ``size`` is its exact size.
@@ -95,13 +84,12 @@ class Reader:
         end = min(offset + length, size)
         if end <= offset:
             return b""
-        self.open(instance)
+        downloads = self.open(instance)
         try:
-            if instance.key in self._running:
-                self._running[instance.key].want(end)
-            return b"".join([await self._piece(instance, size, one) for one in slices(offset, end)])
+            await downloads.expect(size, offset, end)
+            return b"".join([await self._piece(downloads, size, one, end) for one in slices(offset, end)])
         finally:
-            self.close(instance)
+            downloads.close()
 
     async def fetch_ahead(self, wish: Wish, size: int | None, learn: Callable[[int], None]) -> None:
         """Fetch all of an instance into the cache, giving way to who reads; or less, if the wish is given up.
@@ -110,25 +98,16 @@ class Reader:
         :param learn: told the exact size, before anybody could ask for it in vain.
         :raises IdcfsError: if it cannot be had, or the download was stopped.
         """
-        instance = wish.instance
-        await self._tiers.load(instance.key)
-        size = self._sizes.get(instance.key, size)
-        block = 0 if size is None else self._first_missing(instance.key, size, 0)
+        key, downloads = wish.instance.key, wish.downloads
+        await self._tiers.load(key)
+        size = size if downloads.size is None else downloads.size
+        block = 0 if size is None else self._first_missing(key, size, 0)
         if size is not None:
             learn(size)
         while block is not None and not wish.given_up:
-            size = await self._fetch_whole(instance, size, block)
+            size, fetched = await downloads.fetch(size, block)
             learn(size)
-            block = self._first_missing(instance.key, size, block + 1)  # what has gone again is not worth it
-
-    async def _fetch_whole(self, instance: Instance, size: int | None, block: int) -> int:
-        """Fetch what is missing from ``block`` on, in this task unless it is being fetched; the exact size."""
-        download = self._running.get(instance.key)
-        if download is None or download.closed:
-            download = self._new_download(instance, size, block)
-            download.want_all()
-            await self._run(instance.key, download)
-        return await download.whole()
+            block = self._first_missing(key, size, fetched)  # what has gone again is not worth it
 
     async def sync(self) -> None:
         """Return when what has arrived by now is on disk, or cannot be."""
@@ -149,45 +128,39 @@ class Reader:
 
     def is_fetching(self, instance: Instance) -> bool:
         """Whether a download of it is running."""
-        return instance.key in self._running
+        downloads = self._downloads.get(instance.key)
+        return downloads is not None and bool(downloads.running)
 
-    async def _piece(self, instance: Instance, size: int, wanted: Slice) -> bytes:
-        """Bytes of one block."""
-        if (found := self._at_hand(instance, size, wanted)) is not None:
+    async def _piece(self, downloads: Downloads, size: int, wanted: Slice, end: int) -> bytes:
+        """Bytes of one block, by who reads up to byte ``end``."""
+        if (found := self._at_hand(downloads, size, wanted)) is not None:
             self._stats.count("hits")
             return found
         self._stats.count("misses")
-        await self._tiers.load(instance.key)
+        await self._tiers.load(downloads.instance.key)
         while True:
-            if (found := await self._kept(instance, size, wanted)) is not None:
+            if (found := await self._kept(downloads, size, wanted)) is not None:
                 return found
-            download = self._download(instance, size, wanted.block)
-            if download.serves(wanted):
-                self._hurry(download)
+            if (download := await downloads.serve(size, wanted, end)) is not None:
                 return await download.wait(wanted)
-            await self._end(download)
 
-    def _at_hand(self, instance: Instance, size: int, wanted: Slice) -> bytes | None:
-        """What needs no waiting: bytes in memory, or in the block that is arriving."""
-        block = self._tiers.in_memory(instance.key, wanted.block)
+    def _at_hand(self, downloads: Downloads, size: int, wanted: Slice) -> bytes | None:
+        """What needs no waiting: bytes in memory, or in a block that is arriving."""
+        block = self._tiers.in_memory(downloads.instance.key, wanted.block)
         if block is not None:
-            return self._part(instance, size, wanted, block)
-        download = self._running.get(instance.key)
-        if download is None:
-            return None
-        if download.known_size not in (None, size):
-            raise WrongSize(f"{instance}: the archive has {download.known_size} bytes, not the {size} expected")
-        return download.get(wanted)
+            return self._part(downloads.instance, size, wanted, block)
+        return downloads.get(size, wanted)
 
-    async def _kept(self, instance: Instance, size: int, wanted: Slice) -> bytes | None:
+    async def _kept(self, downloads: Downloads, size: int, wanted: Slice) -> bytes | None:
         """Bytes that are at hand, or on disk."""
-        if (found := self._at_hand(instance, size, wanted)) is not None:
+        if (found := self._at_hand(downloads, size, wanted)) is not None:
             return found
-        block = await self._tiers.get(instance.key, wanted.block)
+        key = downloads.instance.key
+        block = await self._tiers.get(key, wanted.block)
         if block is not None:
-            self._read_on(instance.key, wanted.block)
-            return self._part(instance, size, wanted, block)
-        return self._at_hand(instance, size, wanted)  # it may have arrived while the disk was asked
+            self._read_on(key, wanted.block)
+            return self._part(downloads.instance, size, wanted, block)
+        return self._at_hand(downloads, size, wanted)  # it may have arrived while the disk was asked
 
     def _read_on(self, key: Key, block: int) -> None:
         """Somebody reads from disk; in order, it seems, if the block before is at hand."""
@@ -204,77 +177,6 @@ class Reader:
     def _first_missing(self, key: Key, size: int, start: int) -> int | None:
         blocks = range(start, -(-size // BLOCK_BYTES))
         return next((block for block in blocks if not self._tiers.has(key, block)), None)
-
-    def _download(self, instance: Instance, size: int | None, block: int) -> Download:
-        """The running download, else a new one that starts with ``block``, which is missing, or earlier."""
-        key = instance.key
-        download = self._running.get(key)
-        if download is None or download.closed:
-            download = self._new_download(instance, size, block)
-            self._nursery.start_soon(self._run, key, download)
-        return download
-
-    def _new_download(self, instance: Instance, size: int | None, block: int) -> Download:
-        """One that is to be run."""
-        start, stop = self._missing(instance, size, block)
-        store = partial(self._tiers.put, instance)
-        download = Download(instance, size, self._settings, store, self._tiers.room, start, stop)
-        self._running[instance.key] = download
-        self._stats.count("downloads")
-        return download
-
-    def _missing(self, instance: Instance, size: int | None, block: int) -> tuple[int, int | None]:
-        """What to ask for, [start, stop), where ``block`` is missing: up to what is kept.
-
-        From the beginning unless that is kept: only there it shows that the archive sends the right instance. And
-        unless the bytes can never change: then a whole body is compared with what is kept as it passes.
-        """
-        if size is None or not instance.is_fixed or not self._tiers.has(instance.key, 0):
-            return 0, None
-        blocks = range(block + 1, -(-size // BLOCK_BYTES))
-        stop = next((later for later in blocks if self._tiers.has(instance.key, later)), None)
-        return block * BLOCK_BYTES, None if stop is None else stop * BLOCK_BYTES
-
-    def _hurry(self, download: Download) -> None:
-        """Somebody waits for it now."""
-        if not download.urgent:
-            download.hurry()
-            self._slots.serve_urgent()
-
-    async def _end(self, download: Download) -> None:
-        """End a download that does not bring what is wanted, once those it still serves have theirs.
-
-        Readers ahead of it then wait for the next download as well: each download serves at least one piece to
-        everyone who waits, so two readers far apart in an instance larger than the cache both get on.
-        """
-        await download.retired()
-        download.cancel()
-
-    def _leave(self, key: Key, download: Download) -> None:
-        """Nobody reads any more: stop, but not for one who only opens the file anew, as ITK does eight times."""
-        if download.is_nearly_done or not download.has_begun:
-            download.abandon()
-        else:
-            download.rest()
-            scope = self._lingering[key] = trio.CancelScope()
-            self._nursery.start_soon(self._stop_later, key, download, scope)
-
-    async def _stop_later(self, key: Key, download: Download, scope: trio.CancelScope) -> None:
-        """Unless it is opened again meanwhile."""
-        with scope:
-            await trio.sleep(self._settings.linger_seconds)
-            del self._lingering[key]
-            download.abandon()
-
-    async def _run(self, key: Key, download: Download) -> None:
-        try:
-            await download.run(self._source, self._slots)
-        finally:
-            self._stats.count("downloads_cancelled", download.cancelled)
-            if self._opened[key] and download.proven_size is not None:
-                self._sizes[key] = download.proven_size
-            if self._running.get(key) is download:
-                del self._running[key]
 
 
 def _affordable_read_ahead(settings: ContentSettings, capacity_bytes: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from ..errors import Damaged
+from ..errors import Replaced
 from ..settings import BLOCK_BYTES, MIB
 from .blocks import Key, MemoryTier
 from .disk import DiskTier
@@ -75,15 +75,15 @@ class Tiers:
     def put(self, instance: Instance, block: int, data: bytes) -> None:
         """Keep a block that has arrived; it may be there already, and must then be the same.
 
-        :raises Damaged: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
+        :raises Replaced: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
         """
         before = self._memory.get(instance.key, block)
         if before is not None and before != data:
             self.drop(instance.key)
-            raise Damaged(f"{instance}: the archive sends other bytes than it sent before")
+            raise Replaced(f"{instance}: the archive sends other bytes than it sent before")
         try:
             self._disk.put(instance.key, block, data)
-        except Damaged:
+        except Replaced:
             self.drop(instance.key)
             raise
         self._memory.put(instance.key, block, data)

@@ -150,6 +150,10 @@ class ScriptedSource:
     """Bytes of bodies, over all fetches."""
     asked: list[tuple[int, int | None]] = field(default_factory=list)
     """(start, stop) of every fetch."""
+    places: dict[str, list[Script | list[Script]]] = field(default_factory=dict)
+    """For each instance, how other places have it, which are gone to one after the other."""
+    reasons: list[IdcfsError | None] = field(default_factory=list)
+    """Those for which another place was asked for."""
     open_bodies: int = 0
     most_open_bodies: int = 0
 
@@ -181,8 +185,13 @@ class ScriptedSource:
         return (script[0] if isinstance(script, list) else script).ranges
 
     def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
-        """There is no other place."""
-        return False
+        """From the next place, if there is one."""
+        self.reasons.append(reason)
+        places = self.places.get(instance.instance_uid)
+        if not places:
+            return False
+        self.scripts[instance.instance_uid] = places.pop(0)
+        return True
 
 
 @dataclass
@@ -218,8 +227,7 @@ class Setup:
 
     def assert_nothing_is_left(self) -> None:
         """No state of instances that nobody reads."""
-        assert not self.reader._running
-        assert not self.reader._opened
+        assert not self.reader._downloads
         assert self.source.open_bodies == 0
         assert self.reader._slots._free == self.reader._settings.max_downloads
         assert not self.reader._slots._spare
@@ -232,16 +240,20 @@ async def reading(
     memory_bytes: int = 64 * MIB,
     directory: Path | None = None,
     disk_bytes: int = 1 * GIB,
+    places: dict[str, list[Script | list[Script]]] | list[Script | list[Script]] | None = None,
     **settings: float,
 ) -> AsyncIterator[Setup]:
     """A reader of ``scripts``, or of instance 1.2.3 alone; in the end nothing may be left of it.
 
     :param directory: of the disk tier; without, there is none.
+    :param places: how the source's other places have them.
     """
     if not isinstance(scripts, dict):
         scripts = {"1.2.3": scripts}
+    if not isinstance(places, dict):
+        places = {"1.2.3": places or []}
     chosen: dict[str, float] = {"timeout_seconds": TIMEOUT, "max_downloads": 8, "linger_seconds": LINGER} | settings
-    source, memory, stats = ScriptedSource(scripts), MemoryTier(memory_bytes), Stats()
+    source, memory, stats = ScriptedSource(scripts, places=places), MemoryTier(memory_bytes), Stats()
     disk = DiskTier(directory or Path("/nowhere"), disk_bytes if directory else 0, stats)
     tiers = Tiers(memory, disk)
     async with trio.open_nursery() as nursery:
@@ -251,9 +263,9 @@ async def reading(
         setup = Setup(reader, source, memory, tiers, stats, nursery)
         yield setup
         await trio.testing.wait_all_tasks_blocked()
-        if setup.reader._running:
+        if setup.reader._downloads:
             await trio.sleep(2 * LINGER)
-        if setup.reader._running:
+        if setup.reader._downloads:
             await trio.sleep(2 * TIMEOUT)
         setup.assert_nothing_is_left()
         nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import trio
@@ -367,3 +368,75 @@ async def test_a_size_that_no_file_can_have_is_damage() -> None:
         with pytest.raises(Damaged, match="more than a file can have"):
             await setup.reader.size(ONE)
         setup.reader.close(ONE)
+
+
+# --- another place ---------------------------------------------------------------------------------------------------
+
+HTML = sound(b"<html>" * 1000)
+UNSOUND = {
+    "refused": Script(DATA, refusal=Refused("no", 406)),
+    "away": Script(DATA, refusal=Unreachable("down")),
+    "HTML": HTML,
+    "of another instance": sound(dicom("9.9", SIZE)),
+    "transcoded, of another size": sound(dicom("1.2.3", SIZE + 99, JPEG)),
+    "broken before it is proven": sound(DATA, chunks=(10,), breaks_at=100, break_error=Damaged("bad boundary")),
+    "broken at once": sound(DATA, breaks_at=0, break_error=BROKEN),
+    "broken at its end": sound(DATA, breaks_at=SIZE, break_error=Damaged("no closing boundary")),
+    "broken in the middle": sound(DATA, breaks_at=2 * MIB + 5, break_error=Damaged("bad chunk")),
+    "longer than announced": Script(DATA + b"more", SIZE),
+}
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("name", UNSOUND)
+async def test_what_one_place_cannot_serve_another_does(
+    autojump_clock: MockClock, name: str, fixed: bool, ranges: bool
+) -> None:
+    one = replace(ONE, is_fixed=fixed)
+    async with reading(UNSOUND[name], places=[sound(DATA, ranges=ranges)]) as setup:
+        assert await setup.whole(one) == DATA
+        assert setup.source.fetches["1.2.3"] == 2
+        assert setup.stats["downloads"] == len(setup.source.reasons) == 1
+
+
+async def test_what_came_before_it_was_proven_is_forgotten_with_its_size() -> None:
+    async with reading(HTML, places=[HTML, Script(DATA)]) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        setup.reader.close(ONE)
+
+
+async def test_what_has_been_handed_out_of_the_first_place_has_to_be_the_same_in_the_second(
+    autojump_clock: MockClock,
+) -> None:
+    other = DATA[:5000] + b"new" + DATA[5003:]
+    async with reading(UNSOUND["broken in the middle"], places=[sound(other)]) as setup:
+        with pytest.raises(Damaged, match="other bytes than it sent before"):
+            await setup.whole(ONE)
+        assert len(setup.source.reasons) == 1
+        assert setup.memory.size == 0
+
+
+async def test_no_more_than_three_places_are_tried() -> None:
+    async with reading(HTML, places=[HTML] * 9) as setup:
+        with pytest.raises(Damaged, match="not a DICOM file"):
+            await setup.reader.size(ONE)
+        assert setup.source.fetches["1.2.3"] == 3
+        assert len(setup.source.reasons) == 2
+
+
+async def test_where_there_is_no_other_place_it_fails_as_it_would() -> None:
+    async with reading(HTML) as setup:
+        with pytest.raises(Damaged, match="not a DICOM file"):
+            await setup.reader.size(ONE)
+        assert [type(reason) for reason in setup.source.reasons] == [Damaged]
+
+
+async def test_another_place_is_no_reason_to_wait_longer(autojump_clock: MockClock) -> None:
+    slow = Script(DATA, open_seconds=TIMEOUT - 10, refusal=Unreachable("down"))
+    async with reading(slow, places=[slow, slow]) as setup:
+        before = trio.current_time()
+        with pytest.raises(DeadlinePassed):
+            await setup.reader.size(ONE)
+        assert trio.current_time() - before <= TIMEOUT + 2

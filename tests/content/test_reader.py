@@ -366,7 +366,7 @@ async def test_the_longest_idle_gives_way_at_once_and_only_as_many_as_needed(aut
         assert trio.current_time() == before
         await wait_all_tasks_blocked()
         assert setup.stats["downloads_cancelled"] == 2
-        assert {key[1] for key in setup.reader._running} == set(UIDS[2:5])
+        assert {key[1] for key, one in setup.reader._downloads.items() if one.running} == set(UIDS[2:5])
         for uid in UIDS[:5]:
             setup.reader.close(instance(uid))
 
@@ -518,7 +518,7 @@ async def test_a_download_that_is_over_needs_no_garbage_collector() -> None:
         async with reading(sound(DATA)) as setup:
             setup.reader.open(ONE)
             await setup.reader.read(ONE, SIZE, 0, 10)
-            download = weakref.ref(setup.reader._running[ONE.key])
+            download = weakref.ref(next(iter(setup.reader._downloads[ONE.key].running)))
             await setup.rest(ONE, SIZE)
             await wait_all_tasks_blocked()
             setup.reader.close(ONE)
