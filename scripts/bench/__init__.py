@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import click
 import httpx
 
-from scripts.bench import crowds, fetching, listings, rereading
+from scripts.bench import crowds, fetching, listings, reaching, rereading
 from scripts.bench.measuring import Bench, Skipped
 from scripts.bench.table import table
 from scripts.harness import Failure, end_on_signals, in_bytes, need_fuse, scratch_directory
@@ -30,6 +30,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "cold": fetching.cold,
     "far": fetching.far,
     "first-byte": fetching.first_byte,
+    "slide": reaching.slide,
     "memory": crowds.memory,
 }
 
