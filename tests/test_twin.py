@@ -441,7 +441,7 @@ def test_knobs_are_checked(twin: Twin) -> None:
     with pytest.raises(ValueError, match="boundary cannot be"):
         parse_knobs({"boundary": "double"})
     assert parse_knobs({"profile": "orthanc", "framing": "close"}).keepalive_seconds == 1.0
-    assert Knobs().for_path("/anything") == Knobs()
+    assert Knobs().for_target("/anything") == Knobs()
 
 
 def test_accept_is_parsed_with_its_quotes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -14,10 +13,10 @@ from typing import Any
 from starlette.requests import Request
 
 from tests.twin import bucket, qido, wado
-from tests.twin.delivery import Connection, Delivery, Receive, Send, hang_up
+from tests.twin.delivery import Connection, Delivery, Receive, Send, client_gone, hang_up
 from tests.twin.knobs import Knobs, knobs_json
 from tests.twin.model import Holdings
-from tests.twin.reply import Reply, bytes_reply, compressed, cut, error_reply, html_reply, json_reply
+from tests.twin.reply import Reply, bytes_reply, compressed, cut, error_reply, html_reply, json_reply, mislabelled
 from tests.twin.state import State
 
 ROOT = "/dicomWeb"
@@ -81,18 +80,20 @@ class TwinApp:
         receive: Receive,
         send: Send,
     ) -> None:
-        knobs = self._state.knobs.for_path(request.url.path)
+        knobs = self._state.knobs.for_target(f"{request.url.path}?{request.url.query}")
         special = knobs is self._state.knobs
-        if special and self._state.refuse_left > 0:
-            self._state.refuse_left -= 1
+        if special and (self._state.refuse_left > 0 or knobs.refuse_always):
+            self._state.refuse_left = max(0, self._state.refuse_left - 1)
             record["status"] = 0
-            await hang_up(connection, receive)
+            await hang_up(connection, receive, knobs.refuse_always == "reset")
             return
-        if knobs.latency_seconds:
-            await asyncio.sleep(knobs.latency_seconds)
+        if knobs.latency_seconds and await client_gone(receive, knobs.latency_seconds):
+            self._state.aborted += 1
+            return
         reply = self._gate(request, knobs, special)
         if reply is None:
             reply = treated(self._answer(record["kind"], path, request, knobs), request, knobs)
+            reply = self._within_quota(reply, knobs)
         record["status"] = reply.status
         self._state.statuses[str(reply.status)] += 1
         await Delivery(reply, knobs, self._state, connection).run(receive, send, request.method == "HEAD")
@@ -108,8 +109,8 @@ class TwinApp:
             return error_reply(401, knobs.fail_body, {"WWW-Authenticate": "Bearer"})
         if knobs.quota_bytes is not None and self._state.quota_used >= knobs.quota_bytes:
             return html_reply(429, "Quota exceeded. Come back after 00:00 UTC", headers)
-        if knobs.redirect and "_redirected" not in request.query_params:
-            return Reply(knobs.redirect, headers={"Location": str(request.url.include_query_params(_redirected=1))})
+        if knobs.redirect and (knobs.redirect_again or "_redirected" not in request.query_params):
+            return Reply(knobs.redirect, headers={"Location": _elsewhere(request, knobs)})
         if request.method not in ("GET", "HEAD"):
             return error_reply(405)
         if request.method == "HEAD" and not knobs.head:
@@ -126,19 +127,26 @@ class TwinApp:
             "frames": partial(wado.frames, self._holdings, path, asked, knobs),
             "rendered": partial(error_reply, knobs.rendered_status),
             "storage_info": partial(wado.storage_info, self._holdings, path, knobs),
-            "bucket_list": partial(self._bucket_list, path, request),
-            "bucket_object": partial(self._bucket_object, path, asked),
+            "bucket_list": partial(self._bucket_list, path, request, knobs),
+            "bucket_object": partial(self._bucket_object, path, asked, knobs),
             "quota_usage": partial(self._quota_usage, request, knobs),
         }
         if kind.startswith("wado_"):
             return wado.retrieve(self._holdings, path, asked, knobs)
         return answers[kind]() if kind in answers else error_reply(404)
 
-    def _bucket_list(self, path: dict[str, str], request: Request) -> Reply:
-        return bucket.listing(self._holdings, path["bucket"], request.query_params)
+    def _within_quota(self, reply: Reply, knobs: Knobs) -> Reply:
+        """The reply, which ends where the quota does."""
+        if knobs.quota_bytes is None or not knobs.quota_cuts:
+            return reply
+        left = knobs.quota_bytes - self._state.quota_used
+        return reply if reply.length <= left else replace(reply, close_after=left)
 
-    def _bucket_object(self, path: dict[str, str], asked: wado.Asked) -> Reply:
-        return bucket.stored_object(self._holdings, path["bucket"], path["key"], asked.byte_range)
+    def _bucket_list(self, path: dict[str, str], request: Request, knobs: Knobs) -> Reply:
+        return bucket.listing(self._holdings, path["bucket"], request.query_params, knobs)
+
+    def _bucket_object(self, path: dict[str, str], asked: wado.Asked, knobs: Knobs) -> Reply:
+        return bucket.stored_object(self._holdings, path["bucket"], path["key"], asked.byte_range, knobs)
 
     def _quota_usage(self, request: Request, knobs: Knobs) -> Reply:
         used = self._state.quota_used
@@ -189,9 +197,18 @@ def treated(reply: Reply, request: Request, knobs: Knobs) -> Reply:
         if knobs.max_response_action == "500":
             return Reply(500)
         reply = replace(reply, close_after=cap)
-    if knobs.truncate_after_bytes is not None and (reply.is_dicom or "json" in reply.media_type):
+    if knobs.truncate_after_bytes is not None and (reply.is_dicom or re.search("json|xml", reply.media_type)):
         reply = cut(reply, knobs.truncate_after_bytes, knobs.truncate_ending)
+    if knobs.length_error and reply.is_dicom:
+        reply = mislabelled(reply, knobs.length_error)
     return reply
+
+
+def _elsewhere(request: Request, knobs: Knobs) -> str:
+    """Where a redirect leads."""
+    url = str(request.url.include_query_params(_redirected=1))
+    here = f"{request.url.scheme}://{request.url.netloc}"
+    return knobs.redirect_to + url.removeprefix(here) if knobs.redirect_to else url
 
 
 def _record(kind: str, request: Request) -> dict[str, Any]:

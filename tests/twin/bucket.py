@@ -6,31 +6,32 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from xml.sax.saxutils import escape
 
 from starlette.datastructures import QueryParams
 
+from tests.twin.content import content_of
+from tests.twin.knobs import Knobs
 from tests.twin.model import Holdings, Instance
-from tests.twin.reply import Reply, bytes_reply, instance_chunks
+from tests.twin.reply import Reply, bytes_reply, html_reply, xml_error_reply
 from tests.twin.wado import ranged
 
-PAGE_KEYS = 1_000
-"""Most keys a page of ListObjectsV2."""
 
-
-def listing(holdings: Holdings, bucket: str, params: QueryParams) -> Reply:
+def listing(holdings: Holdings, bucket: str, params: QueryParams, knobs: Knobs) -> Reply:
     """``?list-type=2&prefix={crdc_series_uuid}/``: keys in order, the zero-byte marker of the folder first."""
     prefix = params.get("prefix", "")
     series = holdings.by_uuid(prefix.partition("/")[0])
     objects = [] if series is None or series.aws_bucket != bucket else _objects(holdings.instances(series))
-    keys = sorted((key, size) for key, size in objects if key.startswith(prefix))
-    start = _position(params.get("continuation-token"))
-    page = keys[start : start + min(PAGE_KEYS, int(params.get("max-keys", PAGE_KEYS)))]
-    return bytes_reply(200, _xml(bucket, prefix, page, start + len(page), len(keys)), "application/xml")
+    keys = _styled(sorted((key, size) for key, size in objects if key.startswith(prefix)), knobs.listing_style)
+    start = 0 if knobs.listing_style == "loop" else _position(params.get("continuation-token"))
+    most = knobs.listing_page_keys
+    page = keys[start : start + min(most, int(params.get("max-keys", most)))]
+    total = len(keys) + (knobs.listing_style in ("loop", "no_token"))  # there seems to be one more, always
+    body = _xml(bucket, prefix, page, start + len(page), total, tell_token=knobs.listing_style != "no_token")
+    return bytes_reply(200, body, "application/xml")
 
 
-def stored_object(holdings: Holdings, bucket: str, key: str, byte_range: str) -> Reply:
+def stored_object(holdings: Holdings, bucket: str, key: str, byte_range: str, knobs: Knobs) -> Reply:
     """``{crdc_series_uuid}/{crdc_instance_uuid}.dcm``, whole or a range of it."""
     folder, _, name = key.partition("/")
     series = holdings.by_uuid(folder)
@@ -40,11 +41,25 @@ def stored_object(holdings: Holdings, bucket: str, key: str, byte_range: str) ->
         return Reply(200, media_type="application/x-directory")
     uuid = name.removesuffix(".dcm")
     instance = holdings.stored(series, uuid)
-    if instance is None:
+    if instance is None or {folder, uuid} & set(knobs.missing):
         return _no_such_key(key)
-    reply = ranged(partial(instance_chunks, instance), instance.size_bytes, byte_range)
-    etag = {"ETag": f'"{_etag(instance)}"'}
-    return replace(reply, media_type="application/dicom", headers=reply.headers | etag, is_dicom=True)
+    if knobs.corrupt == "html":
+        return html_reply(200, "Sign in to continue")
+    if knobs.corrupt == "empty":
+        return Reply(200, media_type="application/dicom")
+    content = content_of(holdings, instance, knobs)
+    reply = ranged(content.span, content.size, byte_range, knobs)
+    headers = reply.headers | {"ETag": f'"{_etag(instance)}"'}
+    return replace(reply, media_type="application/dicom", headers=headers, framing=knobs.framing, is_dicom=True)
+
+
+def _styled(keys: list[tuple[str, int]], style: str) -> list[tuple[str, int]]:
+    """The keys as ``Knobs.listing_style`` wants them told."""
+    if style == "wrong_sizes":
+        return [(key, size + 1 if size else 0) for key, size in keys]
+    if style == "other_keys":
+        return [(f"other/{key}", size) for key, size in keys]
+    return keys[:-1] if style == "lacking" else keys
 
 
 def _objects(instances: Sequence[Instance]) -> list[tuple[str, int]]:
@@ -56,9 +71,9 @@ def _position(token: str | None) -> int:
     return int(base64.urlsafe_b64decode(token).decode()) if token else 0
 
 
-def _xml(bucket: str, prefix: str, page: Sequence[tuple[str, int]], end: int, total: int) -> bytes:
+def _xml(bucket: str, prefix: str, page: Sequence[tuple[str, int]], end: int, total: int, *, tell_token: bool) -> bytes:
     token = base64.urlsafe_b64encode(str(end).encode()).decode()
-    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if end < total else ""
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if end < total and tell_token else ""
     contents = "".join(
         f"<Contents><Key>{escape(key)}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
         f"<Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
@@ -68,7 +83,7 @@ def _xml(bucket: str, prefix: str, page: Sequence[tuple[str, int]], end: int, to
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
         f"<Name>{escape(bucket)}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount>"
-        f"<MaxKeys>{PAGE_KEYS}</MaxKeys><IsTruncated>{str(end < total).lower()}</IsTruncated>{more}{contents}"
+        f"<MaxKeys>1000</MaxKeys><IsTruncated>{str(end < total).lower()}</IsTruncated>{more}{contents}"
         "</ListBucketResult>"
     ).encode()
 
@@ -79,5 +94,4 @@ def _etag(instance: Instance) -> str:
 
 
 def _no_such_key(key: str) -> Reply:
-    body = f"<Error><Code>NoSuchKey</Code><Key>{escape(key)}</Key></Error>".encode()
-    return bytes_reply(404, body, "application/xml")
+    return xml_error_reply(404, f"The specified key does not exist: {escape(key)}")

@@ -25,6 +25,7 @@ class Connection(Protocol):
     """What the delivery needs of the server's connection below ASGI."""
 
     transport: asyncio.Transport
+    """Below all framing."""
     conn: Any
     """The h11 state machine."""
 
@@ -88,7 +89,7 @@ class Delivery:
         if reply.media_type:
             headers["Content-Type"] = reply.media_type
         if reply.framing == "length" and reply.status not in _BODYLESS:
-            headers["Content-Length"] = str(reply.length)
+            headers["Content-Length"] = str(reply.length if reply.told_length is None else reply.told_length)
         return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def _body(self, receive: Receive, send: Send) -> None:
@@ -100,6 +101,8 @@ class Delivery:
                 rest = rest[count:]
         if self._sent == self._reply.close_after:
             await self._room(receive)
+        for chunk in self._reply.excess(self._chunk_bytes()) if self._reply.excess else ():
+            self._connection.transport.write(chunk)
 
     async def _write(self, data: memoryview, send: Send) -> None:
         if self._connection.transport.is_closing():

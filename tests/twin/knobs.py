@@ -17,7 +17,8 @@ class Knobs:
     """The twin's behaviour. A field that begins with ``qido_`` touches listings only."""
 
     match: str = ""
-    """Only requests whose path contains this are treated by the knobs; all others by the defaults."""
+    """Only requests whose path and query contain this are treated by the knobs; all others by the defaults. Instances:
+    ``/instances/``; objects of a bucket: ``.dcm``; listings of a bucket: ``list-type``; both: ``/bucket/``."""
 
     # -- time -------------------------------------------------------------------------------------------------------
     latency_seconds: float = 0.0
@@ -50,17 +51,29 @@ class Knobs:
     """How Content-Type names the boundary: ``quoted``, ``unquoted`` or ``missing`` (all met in the wild)."""
     part_length: bool = True
     """Part headers carry Content-Length (Orthanc); Google's and dcm4chee's do not promise it."""
+    part_length_error: int = 0
+    """By so many bytes that length is wrong: too large, or if negative too small."""
+    closing_boundary: bool = True
+    """Multipart bodies end with their closing boundary; otherwise they are well framed and lack it."""
     multipart_preamble: bool = False
     """Text before the first boundary and after the last one, which RFC 2046 allows and parsers must skip."""
     framing: str = "length"
-    """Of instance bodies: ``length`` (Content-Length), ``chunked``, or ``close`` (ends with the connection)."""
+    """Of instances and objects: ``length`` (Content-Length), ``chunked``, or ``close`` (ends with the connection)."""
+    length_error: int = 0
+    """By so many bytes Content-Length of an instance or object is wrong. Too large: the connection ends where bytes are
+    missing. Negative, too small: what it leaves out comes nevertheless."""
     series_framing: str = "chunked"
     """Of series and study bodies; Orthanc: ``close``, only the closing boundary shows that it is whole."""
     ranges: bool = False
     """Range is honoured on single parts with 206 and Content-Range; nobody documents it for WADO-RS."""
     range_style: str = "right"
-    """``right``; ``shifted`` (206 of another range, truthfully labelled); ``bare`` (206 with the whole body and without
-    Content-Range: dcm4chee's *partial result*)."""
+    """Of single parts and of objects: ``right``; ``shifted`` (206 of another range, truthfully labelled); ``short``
+    (206 of half of the range, truthfully labelled, as RFC 9110 allows); ``bare`` (206 with the whole body and without
+    Content-Range: dcm4chee's *partial result*); ``resized`` (206 that names another size of the whole); ``ignored``
+    (200 with the whole body, though ranges are known)."""
+    unasked_206: str = ""
+    """206 to who asked for no range: ``bare`` (the whole body, without Content-Range) or ``half`` (of a single part the
+    first half, truthfully labelled)."""
     head: bool = False
     """HEAD is answered like GET without a body; otherwise 404 (Orthanc)."""
     etag: bool = False
@@ -104,9 +117,18 @@ class Knobs:
     qido_hidden: tuple[str, ...] = ()
     """UIDs (study, series or instance) that listings leave out."""
 
+    # -- buckets ----------------------------------------------------------------------------------------------------
+    listing_page_keys: int = 1_000
+    """Most keys a page of a bucket's listing."""
+    listing_style: str = "right"
+    """``right``; ``no_token`` (a page that is truncated, and does not say how to go on); ``loop`` (the first page again
+    and again, each with a token for more); ``wrong_sizes`` (each one byte too large); ``other_keys`` (keys of another
+    folder); ``lacking`` (without the last key)."""
+
     # -- refusals ---------------------------------------------------------------------------------------------------
     missing: tuple[str, ...] = ()
-    """UIDs (study, series or instance) that are listed and cannot be retrieved: of another release."""
+    """UIDs (study, series or instance; of what is in a bucket, UUIDs) that are listed and cannot be retrieved: of
+    another release."""
     missing_status: int = 404
     """How that is said: 204 (proxy), 404, or 410."""
     fail_next: tuple[int, ...] = ()
@@ -114,22 +136,30 @@ class Knobs:
     fail_always: int = 0
     """Status of every answer; 0 is none. 401 and 403 make an archive that wants a login."""
     fail_body: str = "json"
-    """What such an answer carries: ``json``, ``array`` (Google's ``[{"error": …}]``), ``html``, or ``empty`` (Google's
-    429 arrives through the proxy as an empty 500)."""
+    """What such an answer carries: ``json``, ``array`` (Google's ``[{"error": …}]``), ``html``, ``xml`` (S3's
+    ``<Error><Code>SlowDown…``), or ``empty`` (Google's 429 arrives through the proxy as an empty 500)."""
     retry_after: str = ""
     """Retry-After of such an answer, and of a spent quota: seconds or an HTTP date."""
     refuse_next: int = 0
     """So many next connections are closed before the first byte of an answer."""
+    refuse_always: str = ""
+    """Every connection ends before the first byte of an answer: ``close``, or ``reset`` (rudely)."""
     bearer_tokens: tuple[str, ...] = ()
     """If any: 401 to requests that carry none of these tokens."""
     quota_bytes: int | None = None
     """Body bytes of a day; after that 429 with an HTML body (proxy)."""
+    quota_cuts: bool = False
+    """The body in which the quota runs out ends there, with its connection."""
     max_response_bytes: int | None = None
     """A platform's cap on one body; App Engine: 32 MiB."""
     max_response_action: str = "500"
     """Above the cap: an empty ``500``, or ``cut`` (the body ends there with the connection)."""
     redirect: int = 0
     """Status (302, 307, …) of a redirect to the same address with ``_redirected=1`` (dcm4chee may); 0 is none."""
+    redirect_to: str = ""
+    """Where to instead: scheme, host and port of another server."""
+    redirect_again: bool = False
+    """Who comes from there is sent on, in circles."""
 
     # -- damage -----------------------------------------------------------------------------------------------------
     truncate_after_bytes: int | None = None
@@ -138,14 +168,15 @@ class Knobs:
     """How: ``close`` (the connection, mid-body), ``reset`` (rudely), ``clean`` (a well-framed short body), or
     ``boundary`` (a well-framed short body with the closing boundary behind it)."""
     corrupt: str = ""
-    """``other_instance`` (a sibling's bytes), ``flip`` (one byte), ``zero_preamble`` (Microsoft; harmless but other
-    bytes), ``html`` (200 with an HTML page), ``empty`` (200 with an empty body). Empty string: none."""
+    """Of instances and objects: ``other_instance`` (a sibling's bytes), ``transcoded`` (as Implicit VR Little Endian,
+    the pixels the same), ``flip`` (one byte), ``zero_preamble`` (Microsoft; harmless but other bytes), ``html`` (200
+    with an HTML page), ``empty`` (200 with an empty body). Empty string: none."""
     corrupt_offset: int = 1000
     """Offset in the instance, in bytes, of the byte that ``flip`` inverts."""
 
-    def for_path(self, path: str) -> Knobs:
-        """The knobs a request to ``path`` is treated by."""
-        return self if self.match in path else DEFAULTS
+    def for_target(self, target: str) -> Knobs:
+        """The knobs a request to ``target``, a path and a query, is treated by."""
+        return self if self.match in target else DEFAULTS
 
 
 DEFAULTS = Knobs()
@@ -154,16 +185,19 @@ _CHOICES = {
     "boundary": {"quoted", "unquoted", "missing"},
     "framing": {"length", "chunked", "close"},
     "series_framing": {"length", "chunked", "close"},
-    "range_style": {"right", "shifted", "bare"},
+    "range_style": {"right", "shifted", "short", "bare", "resized", "ignored"},
+    "unasked_206": {"", "bare", "half"},
     "gzip": {"never", "asked", "always"},
     "qido_over_limit": {"cap", "400"},
     "qido_order": {"stored", "sorted", "shuffled"},
     "qido_unknown_filter": {"400", "ignore"},
     "qido_empty": {"204", "[]", "empty"},
-    "fail_body": {"json", "array", "html", "empty"},
+    "listing_style": {"right", "no_token", "loop", "wrong_sizes", "other_keys", "lacking"},
+    "refuse_always": {"", "close", "reset"},
+    "fail_body": {"json", "array", "html", "xml", "empty"},
     "max_response_action": {"500", "cut"},
     "truncate_ending": {"close", "reset", "clean", "boundary"},
-    "corrupt": {"", "other_instance", "flip", "zero_preamble", "html", "empty"},
+    "corrupt": {"", "other_instance", "transcoded", "flip", "zero_preamble", "html", "empty"},
 }
 
 PROFILES: dict[str, dict[str, Any]] = {

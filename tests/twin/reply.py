@@ -37,6 +37,10 @@ class Reply:
     """That closing is a reset."""
     is_dicom: bool = False
     """The body carries instances: the knobs that damage bodies apply."""
+    told_length: int | None = None
+    """What Content-Length says instead of ``length``."""
+    excess: Chunks | None = None
+    """What follows the body, past all framing."""
 
 
 def bytes_reply(status: int, body: bytes, media_type: str, headers: dict[str, str] | None = None) -> Reply:
@@ -55,6 +59,16 @@ def html_reply(status: int, words: str, headers: dict[str, str] | None = None) -
     return bytes_reply(status, HTML % (text, text), "text/html; charset=utf-8", headers)
 
 
+_S3_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
+
+
+def xml_error_reply(status: int, words: str) -> Reply:
+    """A refusal as S3 words it."""
+    code = _S3_CODES.get(status, "Refused")
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{words}</Message></Error>'
+    return bytes_reply(status, body.encode(), "application/xml")
+
+
 def error_reply(status: int, style: str = "json", headers: dict[str, str] | None = None) -> Reply:
     """A refusal in one of the styles of ``Knobs.fail_body``; 204 has no body whatever the style."""
     if status == 204 or style == "empty":
@@ -62,6 +76,8 @@ def error_reply(status: int, style: str = "json", headers: dict[str, str] | None
     words = f"the twin was told to answer {status}"
     if style == "html":
         return html_reply(status, words, headers)
+    if style == "xml":
+        return replace(xml_error_reply(status, words), headers=headers or {})
     error: Any = {"error": {"code": status, "message": words, "status": "FAILED"}}
     return replace(json_reply([error] if style == "array" else error, status), headers=headers or {})
 
@@ -90,6 +106,15 @@ def cut(reply: Reply, count: int, ending: str) -> Reply:
         return replace(reply, close_after=count, reset=ending == "reset")
     tail = reply.closing if ending == "boundary" else b""
     return replace(reply, chunks=joined([_head(reply.chunks, count), tail]), length=count + len(tail))
+
+
+def mislabelled(reply: Reply, error: int) -> Reply:
+    """The reply with a Content-Length that is wrong by ``error`` bytes, as ``Knobs.length_error`` has it."""
+    told = max(0, reply.length + error)
+    if error > 0:
+        return replace(reply, told_length=told, close_after=reply.length)
+    body = reply.chunks
+    return replace(reply, chunks=_head(body, told), length=told, excess=_tail(body, told))
 
 
 def compressed(reply: Reply) -> Reply:
@@ -133,6 +158,17 @@ def _head(chunks: Chunks, count: int) -> Chunks:
                 return
 
     return head
+
+
+def _tail(chunks: Chunks, start: int) -> Chunks:
+    def tail(size: int) -> Iterator[bytes]:
+        position = 0
+        for chunk in chunks(size):
+            if rest := chunk[max(0, start - position) :]:
+                yield rest
+            position += len(chunk)
+
+    return tail
 
 
 def _split(body: bytes, size: int) -> Iterator[bytes]:

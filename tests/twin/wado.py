@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from tests.twin.accept import Form, Refusal, agree
+from tests.twin.content import Content, content_of, of_bytes
 from tests.twin.frames import Unservable, frame_spans, header, transcoded
 from tests.twin.knobs import Knobs
 from tests.twin.model import EXPLICIT_LITTLE, Holdings, Instance, SeriesQuery
@@ -18,13 +18,11 @@ from tests.twin.qido import DICOM_JSON
 from tests.twin.reply import (
     Chunks,
     Reply,
-    bytes_reply,
     error_reply,
     html_reply,
     instance_chunks,
     joined,
     json_reply,
-    patched,
 )
 
 _DICOM = "application/dicom"
@@ -77,13 +75,15 @@ def retrieve(holdings: Holdings, path: dict[str, str], asked: Asked, knobs: Knob
     if knobs.corrupt == "empty":
         return Reply(200, media_type=_DICOM)
     try:
-        parts = [_instance_part(holdings, instance, form, knobs) for instance in found]
+        contents = [_as_sent(holdings, instance, form, knobs) for instance in found]
     except Unservable as error:
         return error_reply(error.status, knobs.fail_body)
+    parts = [_part(content) for content in contents]
     if form.multipart:
         framing = knobs.framing if alone else knobs.series_framing
-        return replace(multipart(parts, _DICOM, knobs), framing=framing, is_dicom=True)
-    reply = _single(parts[0], found[0], asked, knobs)
+        status = 206 if knobs.unasked_206 else 200
+        return replace(multipart(parts, _DICOM, knobs), status=status, framing=framing, is_dicom=True)
+    reply = _single(parts[0], contents[0], found[0], asked, knobs)
     return replace(reply, framing=knobs.framing, is_dicom=True)
 
 
@@ -131,12 +131,14 @@ def multipart(parts: Iterable[Part], inner_type: str, knobs: Knobs) -> Reply:
     for part in parts:
         head = [f"--{_BOUNDARY}", f"Content-Type: {part.media_type}"]
         if knobs.part_length:
-            head.append(f"Content-Length: {part.length}")
+            head.append(f"Content-Length: {part.length + knobs.part_length_error}")
         opening = lead + "\r\n".join([*head, "", ""]).encode()
         pieces += [opening, part.chunks]
         length += len(opening) + part.length
         lead = b"\r\n"
     tail = _CLOSING + (b"\r\nand this is its end\r\n" if knobs.multipart_preamble else b"\r\n")
+    if not knobs.closing_boundary:
+        tail = b""
     named = {"quoted": f'; boundary="{_BOUNDARY}"', "unquoted": f"; boundary={_BOUNDARY}", "missing": ""}
     media_type = f'multipart/related; type="{inner_type}"{named[knobs.boundary]}'
     return Reply(200, joined([*pieces, tail]), length + len(tail), media_type, closing=_CLOSING + b"\r\n")
@@ -153,56 +155,56 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
     return int(first), min(size, int(last) + 1) if last else size
 
 
-def ranged(chunks_of: Callable[[int, int], Chunks], size: int, asked: str, style: str = "right") -> Reply:
+def ranged(chunks_of: Callable[[int, int], Chunks], size: int, asked: str, knobs: Knobs) -> Reply:
     """A range of a body of ``size`` bytes; ``chunks_of(start, stop)`` makes it. The whole body if none was asked."""
     span = parse_range(asked, size)
-    if span is None:
-        return Reply(200, chunks_of(0, size), size, headers={"Accept-Ranges": "bytes"})
+    if span is None and knobs.unasked_206 == "half":
+        return _partial(chunks_of, 0, (size + 1) // 2, size)
+    if span is None or knobs.range_style == "ignored":
+        status = 206 if knobs.unasked_206 and span is None else 200
+        return Reply(status, chunks_of(0, size), size, headers={"Accept-Ranges": "bytes"})
     start, stop = span
     if start >= size or stop <= start:
         return Reply(416, headers={"Content-Range": f"bytes */{size}"})
-    if style == "bare":
-        return Reply(206, chunks_of(0, size), size)
-    if style == "shifted":
-        start = max(0, start - 1) if start else min(1, stop - 1)
-    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{size}", "Accept-Ranges": "bytes"}
+    match knobs.range_style:
+        case "bare":
+            return Reply(206, chunks_of(0, size), size)
+        case "shifted":
+            return _partial(chunks_of, max(0, start - 1) if start else min(1, stop - 1), stop, size)
+        case "short":
+            return _partial(chunks_of, start, start + (stop - start + 1) // 2, size)
+        case "resized":
+            return _partial(chunks_of, start, stop, size, size + 1)
+        case _:
+            return _partial(chunks_of, start, stop, size)
+
+
+def _partial(
+    chunks_of: Callable[[int, int], Chunks], start: int, stop: int, size: int, told: int | None = None
+) -> Reply:
+    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{told or size}", "Accept-Ranges": "bytes"}
     return Reply(206, chunks_of(start, stop), stop - start, headers=headers)
 
 
-def _single(part: Part, instance: Instance, asked: Asked, knobs: Knobs) -> Reply:
+def _single(part: Part, content: Content, instance: Instance, asked: Asked, knobs: Knobs) -> Reply:
     headers = {"ETag": f'"{instance.crdc_instance_uuid}"'} if knobs.etag else {}
-    if not knobs.ranges or part.length != instance.size_bytes:
+    if not knobs.ranges and not knobs.unasked_206:
         return Reply(200, part.chunks, part.length, part.media_type, headers)
-    body = partial(instance_chunks, instance)
-    reply = ranged(body, part.length, asked.byte_range, knobs.range_style)
+    reply = ranged(content.span, content.size, asked.byte_range if knobs.ranges else "", knobs)
     return replace(reply, media_type=part.media_type, headers=reply.headers | headers)
 
 
-def _instance_part(holdings: Holdings, instance: Instance, form: Form, knobs: Knobs) -> Part:
-    """An instance as it is sent: stored, or re-encoded, or damaged on purpose."""
-    if knobs.corrupt == "other_instance":
-        instance = _sibling(holdings, instance)
-    syntax = instance.transfer_syntax
+def _as_sent(holdings: Holdings, instance: Instance, form: Form, knobs: Knobs) -> Content:
+    """An instance stored, or re-encoded, or damaged on purpose."""
+    content = content_of(holdings, instance, knobs)
     wanted = form.transfer_syntax or (EXPLICIT_LITTLE if knobs.transcode_without_star else "*")
-    if wanted not in ("*", syntax):
-        body = transcoded(instance)
-        return Part(f"{_DICOM}; transfer-syntax={EXPLICIT_LITTLE}", bytes_reply(200, body, _DICOM).chunks, len(body))
-    chunks = instance_chunks(instance)
-    if knobs.corrupt == "flip":
-        chunks = patched(chunks, knobs.corrupt_offset, lambda data: bytes(255 - byte for byte in data))
-    elif knobs.corrupt == "zero_preamble":
-        chunks = patched(chunks, 0, lambda data: bytes(len(data)), 128)
-    return Part(f"{_DICOM}; transfer-syntax={syntax}", chunks, instance.size_bytes)
+    if wanted in ("*", content.syntax):
+        return content
+    return of_bytes(transcoded(instance), EXPLICIT_LITTLE)
 
 
-def _sibling(holdings: Holdings, instance: Instance) -> Instance:
-    """Another instance of the series; in a series of one, an instance of another series."""
-    siblings = holdings.instances(instance.series)
-    if len(siblings) > 1:
-        return siblings[(instance.ordinal + 1) % len(siblings)]
-    others = holdings.series(SeriesQuery())
-    other = others[0] if others[0] != instance.series else others[-1]
-    return holdings.instances(other)[0]
+def _part(content: Content) -> Part:
+    return Part(f"{_DICOM}; transfer-syntax={content.syntax}", content.chunks, content.size)
 
 
 def _frame_parts(instance: Instance, numbers: Sequence[int]) -> list[Part]:
