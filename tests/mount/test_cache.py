@@ -21,7 +21,7 @@ from idcfs.namespace import store
 from scripts.harness import IDCFS, Mount, run, status
 from tests.data import multiframe, write_index
 from tests.mount.conftest import EVICTING, MountMaker, eventually
-from tests.mount.test_errors import errno_of
+from tests.mount.stage import errno_of
 from tests.twin.client import Twin
 
 MIB = 1024 * 1024

@@ -1,4 +1,4 @@
-"""What goes wrong at the archive arrives as the errno that is promised, and never as other bytes."""
+"""What archives are like, and how they come and go, does not show more than it must; single faults: test_faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from scripts.harness import Mount, status
 from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.stage import errno_of
 from tests.twin.client import Twin
 
 TIMEOUT_SECONDS = 2.0
@@ -30,48 +31,6 @@ def a_series(mount: Mount) -> Path:
     return series
 
 
-def errno_of(call: Callable[[], Any]) -> int:
-    """The errno a call fails with; 0 if it succeeds."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or 0
-    return 0
-
-
-@pytest.mark.parametrize(
-    ("knobs", "expected"),
-    [
-        ({"fail_always": 404}, errno.ESTALE),
-        ({"fail_always": 410}, errno.ESTALE),
-        ({"fail_always": 204}, errno.ESTALE),
-        ({"fail_always": 401}, errno.EACCES),
-        ({"fail_always": 403, "fail_body": "empty"}, errno.EACCES),
-        ({"quota_bytes": 0}, errno.EDQUOT),
-        ({"fail_always": 429, "fail_body": "html"}, errno.EDQUOT),
-        ({"fail_always": 429, "fail_body": "json", "retry_after": "3600"}, errno.EDQUOT),
-        ({"fail_always": 500, "fail_body": "empty"}, errno.EHOSTUNREACH),
-        ({"fail_always": 503, "fail_body": "array"}, errno.EHOSTUNREACH),
-        ({"stall_after_bytes": 0}, errno.ETIMEDOUT),
-        ({"drip_after_bytes": 10}, errno.ETIMEDOUT),
-        ({"truncate_after_bytes": 1000}, errno.EIO),
-        ({"truncate_after_bytes": 1000, "truncate_ending": "clean"}, errno.EIO),
-        ({"truncate_after_bytes": 1000, "truncate_ending": "boundary"}, errno.EIO),
-        ({"corrupt": "other_instance"}, errno.EIO),
-        ({"corrupt": "html"}, errno.EIO),
-        ({"corrupt": "empty"}, errno.EIO),
-        ({"max_response_bytes": 1000, "max_response_action": "cut"}, errno.EIO),
-    ],
-    ids=str,
-)
-def test_an_instance_that_cannot_be_had(knobs: dict[str, Any], expected: int, mounted_twin: Mount, twin: Twin) -> None:
-    path = min(a_series(mounted_twin).iterdir())
-    twin.set(match="/instances/", **knobs)
-    assert errno_of(path.read_bytes) == expected
-    twin.reset()
-    assert eventually(lambda: errno_of(path.read_bytes) == 0)  # at once, or soon if the archive counted as away
-
-
 def test_transcoded_bytes_are_an_error(mount: MountMaker, sample: Path, sample_index: Path) -> None:
     with Twin(data=sample) as twin:
         made = mount(twin.url, "--index", sample_index)
@@ -81,30 +40,6 @@ def test_transcoded_bytes_are_an_error(mount: MountMaker, sample: Path, sample_i
         sent = {path.read_bytes() for path in implicit if errno_of(path.read_bytes) == 0}
     assert sent <= {path.read_bytes() for path in sample.rglob("*.dcm")}
     assert errno.EIO in answers  # the RLE slide
-
-
-@pytest.mark.parametrize(
-    ("knobs", "expected"),
-    [
-        ({"fail_always": 404}, errno.ESTALE),
-        ({"qido_empty": "204", "qido_hidden": ["*"]}, errno.ESTALE),
-        ({"fail_always": 403}, errno.EACCES),
-        ({"quota_bytes": 0}, errno.EDQUOT),
-        ({"fail_always": 502, "fail_body": "empty"}, errno.EHOSTUNREACH),
-        ({"stall_after_bytes": 0}, errno.ETIMEDOUT),
-    ],
-    ids=str,
-)
-def test_a_series_that_cannot_be_listed(knobs: dict[str, Any], expected: int, mounted_twin: Mount, twin: Twin) -> None:
-    series = next(mounted_twin.path.glob("rider_twin/*/*/*"))
-    if knobs.get("qido_hidden") == ["*"]:
-        knobs = {**knobs, "qido_hidden": [series.name]}
-    twin.set(**knobs)
-    assert errno_of(lambda: os.listdir(series)) == expected
-    assert errno_of(lambda: os.stat(series / "1.2.3.dcm")) == expected
-    twin.reset()
-    assert eventually(lambda: errno_of(lambda: os.listdir(series)) == 0)
-    assert len(os.listdir(series)) > 0
 
 
 def test_an_archive_that_nobody_serves(mount: MountMaker, sample_index: Path, log_of: Callable[[], str]) -> None:

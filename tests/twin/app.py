@@ -199,6 +199,8 @@ def treated(reply: Reply, request: Request, knobs: Knobs) -> Reply:
         reply = replace(reply, close_after=cap)
     if knobs.truncate_after_bytes is not None and (reply.is_dicom or re.search("json|xml", reply.media_type)):
         reply = cut(reply, knobs.truncate_after_bytes, knobs.truncate_ending)
+    if knobs.truncate_tenths and reply.number % 10:
+        reply = cut(reply, reply.length * (reply.number % 10) // 10, knobs.truncate_ending)
     if knobs.length_error and reply.is_dicom:
         reply = mislabelled(reply, knobs.length_error)
     return reply

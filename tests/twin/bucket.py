@@ -50,7 +50,8 @@ def stored_object(holdings: Holdings, bucket: str, key: str, byte_range: str, kn
     content = content_of(holdings, instance, knobs)
     reply = ranged(content.span, content.size, byte_range, knobs)
     headers = reply.headers | {"ETag": f'"{_etag(instance)}"'}
-    return replace(reply, media_type="application/dicom", headers=headers, framing=knobs.framing, is_dicom=True)
+    reply = replace(reply, headers=headers, framing=knobs.framing, is_dicom=True, number=instance.number)
+    return replace(reply, media_type="application/dicom")
 
 
 def _styled(keys: list[tuple[str, int]], style: str) -> list[tuple[str, int]]:

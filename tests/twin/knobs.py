@@ -164,6 +164,8 @@ class Knobs:
     # -- damage -----------------------------------------------------------------------------------------------------
     truncate_after_bytes: int | None = None
     """Bodies end after so many bytes."""
+    truncate_tenths: bool = False
+    """Instances and objects end after as many tenths as the last digit of their InstanceNumber says; 0: they do not."""
     truncate_ending: str = "close"
     """How: ``close`` (the connection, mid-body), ``reset`` (rudely), ``clean`` (a well-framed short body), or
     ``boundary`` (a well-framed short body with the closing boundary behind it)."""

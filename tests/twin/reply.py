@@ -37,6 +37,8 @@ class Reply:
     """That closing is a reset."""
     is_dicom: bool = False
     """The body carries instances: the knobs that damage bodies apply."""
+    number: int = 0
+    """InstanceNumber of the one instance it carries."""
     told_length: int | None = None
     """What Content-Length says instead of ``length``."""
     excess: Chunks | None = None

@@ -148,6 +148,13 @@ def test_damage_is_the_same_in_a_range(
         assert header.PixelData == original.PixelData
 
 
+def test_bodies_that_end_at_as_many_tenths_as_their_number(
+    twin: Twin, client: httpx.Client, url: str, content: bytes
+) -> None:
+    twin.set(truncate_tenths=True, truncate_ending="clean")
+    assert client.get(url).content == content[: len(content) // 10]
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_connections_that_end_before_the_first_byte(twin: Twin, client: httpx.Client, url: str, how: str) -> None:
     twin.set(refuse_always=how)

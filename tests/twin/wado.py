@@ -79,12 +79,13 @@ def retrieve(holdings: Holdings, path: dict[str, str], asked: Asked, knobs: Knob
     except Unservable as error:
         return error_reply(error.status, knobs.fail_body)
     parts = [_part(content) for content in contents]
+    number = found[0].number if alone else 0
     if form.multipart:
         framing = knobs.framing if alone else knobs.series_framing
         status = 206 if knobs.unasked_206 else 200
-        return replace(multipart(parts, _DICOM, knobs), status=status, framing=framing, is_dicom=True)
+        return replace(multipart(parts, _DICOM, knobs), status=status, framing=framing, is_dicom=True, number=number)
     reply = _single(parts[0], contents[0], found[0], asked, knobs)
-    return replace(reply, framing=knobs.framing, is_dicom=True)
+    return replace(reply, framing=knobs.framing, is_dicom=True, number=number)
 
 
 def frames(holdings: Holdings, path: dict[str, str], asked: Asked, knobs: Knobs) -> Reply:

@@ -1,0 +1,111 @@
+"""A mount on which one fault after the other is played."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from scripts.harness import Mount, mounted
+from tests.data import ct_series, write_index
+from tests.mount.conftest import STRICT, without_bugs
+from tests.mount.faults import LIMIT_SECONDS, SINGLE
+from tests.twin.client import Twin
+
+SLICES = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A mount over a twin, and what nobody has asked for yet: what was read once comes from a cache."""
+
+    mount: Mount
+    twin: Twin
+    originals: dict[str, bytes]
+    unread: list[Path]
+    """Files of one series, in the order of their InstanceNumbers."""
+    alone: list[Path]
+    """Files whose size is known before: alone in their series."""
+    unlisted: list[Path]
+    """Series of one instance that have not been listed."""
+
+    def read(self, path: Path) -> int:
+        """The errno with which reading ends, 0 at the file's end; fails for a wrong byte, and if it takes too long."""
+        original, got, began = self.originals[path.name], b"", time.monotonic()
+        try:
+            with path.open("rb", buffering=0) as file:
+                while chunk := file.read(64 * 1024):
+                    got += chunk
+        except OSError as error:
+            assert original.startswith(got)
+            assert time.monotonic() - began < LIMIT_SECONDS
+            return error.errno or 0
+        assert got == original
+        return 0
+
+    def unread_of_every_tenth(self) -> list[Path]:
+        """Files whose InstanceNumbers end in 1 … 9."""
+        ten, self.unread[:10] = self.unread[:10], []
+        return ten[:9]
+
+
+def make_files(directory: Path) -> Path:
+    """160 slices of one series, and 40 series of one instance; 131 kB each."""
+    ct_series(directory / "many", SLICES, 256)
+    for number in range(40):
+        ct_series(directory / f"alone-{number:02}", 1, 256, description=f"alone {number}")
+    return directory
+
+
+@contextlib.contextmanager
+def stages(
+    files: Path, place: Path, options: Callable[[Twin], Sequence[str]], **knobs: Any
+) -> Iterator[Callable[[str], Stage]]:
+    """What gives the stage whose archive answers in that form: made when it is first asked for.
+
+    :param options: of its mount, besides the usual ones.
+    """
+    index = write_index(files, place / "index.parquet", "faults")
+    with without_bugs(place / "state"), contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def make(form: str) -> Stage:
+            habits = knobs | ({"multipart": False} if form == SINGLE else {})
+            twin = stack.enter_context(Twin(data=files, **habits))
+            usual = ("--archive", twin.url, "--index", index, "--cache-dir", place / f"cache-{form}", "--prefetch", "0")
+            directory, state = place.resolve() / form, place / "state"
+            mount = mounted(directory, *usual, *options(twin), state_dir=state, env=STRICT)
+            return _stage(files, stack.enter_context(mount), twin)
+
+        yield make
+
+
+def _stage(files: Path, mount: Mount, twin: Twin) -> Stage:
+    many = ct_series(files / "many", SLICES, 256)
+    crowd = str(pydicom.dcmread(many[0], stop_before_pixels=True).SeriesInstanceUID)
+    directories = sorted(mount.path.glob("*/*/*/*"))
+    (series,) = [path for path in directories if path.name == crowd]
+    directories.remove(series)
+    return Stage(
+        mount,
+        twin,
+        originals={path.name: path.read_bytes() for path in files.rglob("*.dcm")},
+        unread=[series / path.name for path in many],
+        alone=[path for directory in directories[:20] for path in directory.iterdir()],
+        unlisted=directories[20:],
+    )
+
+
+def errno_of(call: Callable[[], Any]) -> int:
+    """The errno a call fails with; 0 if it succeeds."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
