@@ -48,9 +48,6 @@ class InstanceKey(dicomweb.InstanceKey, bucket.InstanceKey, Protocol):
 
     @property
     def key(self) -> tuple[str, str]: ...
-    @property
-    def size(self) -> int | None:
-        """In bytes, if it is known exactly."""
 
 
 class Listed(NamedTuple):

@@ -79,6 +79,9 @@ class InstanceKey(Protocol):
     def series_uid(self) -> str: ...
     @property
     def instance_uid(self) -> str: ...
+    @property
+    def size(self) -> int | None:
+        """In bytes, if it is known exactly."""
 
 
 class DicomwebArchive:
@@ -141,10 +144,13 @@ class DicomwebArchive:
         """
         path = _instance_path(instance)
         async with AsyncExitStack() as stack:
-            body = await self._open_range(stack, path, start, stop) if start or stop is not None else None
+            wants_range = start or stop is not None
+            body = await self._open_range(stack, path, start, stop, instance.size) if wants_range else None
             yield body or await self._open_whole(stack, path)
 
-    async def _open_range(self, stack: AsyncExitStack, path: str, start: int, stop: int | None) -> InstanceBody | None:
+    async def _open_range(
+        self, stack: AsyncExitStack, path: str, start: int, stop: int | None, size: int | None
+    ) -> InstanceBody | None:
         """A range of a single part; None where the server shows that it does not know ranges.
 
         A range of a multipart body would be one of its wrapping too.
@@ -157,6 +163,8 @@ class DicomwebArchive:
                 stream = self._transport.stream(path, SINGLE_PART, byte_range=byte_range)
                 answer = await attempt.enter_async_context(stream)
                 body = await open_body(answer, start, stop)
+                if body.size is not None and size not in (None, body.size):
+                    raise Refused(f"{answer.where} sent a range of {body.size} bytes, and is known to have {size}")
             except Refused as refusal:
                 # A 416 is about this instance: it may be shorter than it was.
                 self._knows_ranges = refusal.status == NO_SUCH_RANGE

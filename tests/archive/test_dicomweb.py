@@ -29,6 +29,7 @@ class Key:
     study_uid: str = "1.2"
     series_uid: str = "1.2.3"
     instance_uid: str = "1.2.3.4"
+    size: int | None = None
 
 
 def item(**values: Any) -> Item:
@@ -535,6 +536,15 @@ async def test_what_is_no_such_range_is_fetched_from_the_beginning_and_not_asked
                 assert b"".join([chunk async for chunk in body]) == CONTENT
     assert sum("range:" in request.lower() for request in server.requests) == 1
     assert len(server.requests) == (2 if is_whole else 3)
+
+
+async def test_a_range_of_something_of_another_size_is_no_range_of_it() -> None:
+    replies = ranged("bytes 10-19/1000", b"0123456789"), http(200, CONTENT, DICOM)
+    async with serving(*replies) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        async with archive.fetch(Key(size=len(CONTENT)), 10, 20) as body:
+            assert (body.start, body.size) == (0, len(CONTENT))
+        assert not archive.knows_ranges
 
 
 async def test_a_range_beyond_the_end_is_no_reason_to_give_up_ranges() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scripts.harness import Mount, status
 from tests.mount.conftest import MountMaker, eventually
-from tests.mount.test_errors import a_series, errno_of
+from tests.mount.stage import errno_of
+from tests.mount.test_errors import a_series
 from tests.twin.client import Twin
 
 MANY = 200

@@ -15,7 +15,7 @@ import pytest
 from idcfs.settings import GOOGLE_STORE
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import MountMaker, eventually
-from tests.mount.test_errors import errno_of
+from tests.mount.stage import errno_of
 from tests.mount.test_lifecycle import idcfs
 from tests.tokens import REVOKED, TokenEndpoint
 from tests.twin.client import Twin
