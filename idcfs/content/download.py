@@ -295,6 +295,7 @@ class Download:
                     return await self._receive(body, slot)
             except IdcfsError as error:
                 if self._goes_elsewhere(source, error):
+                    breaks = without_gain = 0
                     continue
                 breaks += 1
                 without_gain = 0 if self._arrival.position > before else without_gain + 1

@@ -165,7 +165,7 @@ class Downloads:
         :raises IdcfsError: if it cannot be had, or was stopped.
         """
         is_ranged = size is not None and self._is_ranged(size)
-        download = self._coming(block) or (None if is_ranged else self._stream())
+        download = self._coming(block) or (None if is_ranged else self._stream(block))
         if download is None:
             download = self._new(size, *self._next_part(size, block, is_ranged=is_ranged))
             download.want_all()
@@ -249,7 +249,7 @@ class Downloads:
     # --- streams -----------------------------------------------------------------------------------------------------
 
     async def _serve_from_stream(self, size: int, block: int) -> Download | None:
-        download = self._stream()
+        download = self._stream(block)
         is_behind = download is not None and not download.serves(Slice(block, 0, 1))
         distance = block * BLOCK_BYTES - (0 if download is None else download.position)
         if (is_behind or distance > _FAR_BYTES) and self._goes_elsewhere(size):
@@ -261,10 +261,11 @@ class Downloads:
             return None
         return self._hurry(download)
 
-    def _stream(self) -> Download | None:
-        """The download to be read from, or ended: the one that goes furthest."""
+    def _stream(self, block: int) -> Download | None:
+        """The download to read a block from, or to end for it: nearly always there is just one."""
         running = [one for one in self.running if not one.closed]
-        return max(running, key=lambda one: (one.stop is None, one.position), default=None)
+        wanted = Slice(block, 0, 1)
+        return max(running, key=lambda one: (one.serves(wanted), one.stop is None, one.position), default=None)
 
     def _goes_elsewhere(self, size: int) -> bool:
         """Whether there is a place from which it can be had in ranges; asked once."""

@@ -255,6 +255,19 @@ async def test_a_source_that_goes_on_claiming_ranges_is_right_too(
         setup.reader.close(ONE)
 
 
+@pytest.mark.parametrize("memory", [0, 64])
+@pytest.mark.parametrize("ranges", [1, 2, 3, 6])
+async def test_a_source_that_knows_ranges_no_more_is_right_too(
+    autojump_clock: MockClock, ranges: int, memory: int
+) -> None:
+    async with reading([*[ranged(DATA, chunk_seconds=0.01)] * ranges, sound(DATA)], memory * MIB) as setup:
+        setup.reader.open(ONE)
+        async with trio.open_nursery() as nursery:
+            for offset in (0, 12 * MIB, 30 * MIB):
+                nursery.start_soon(in_order, setup, offset, offset + 9 * MIB)
+        setup.reader.close(ONE)
+
+
 async def test_small_instances_are_streamed() -> None:
     data = dicom("1.2.3", 4 * MIB)
     async with reading(ranged(data)) as setup:
