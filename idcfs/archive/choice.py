@@ -153,6 +153,8 @@ class Choice:
         """Take ``instance`` from its bucket from now on; whether there is one, and it was not taken from there yet."""
         if self._policy != "auto" or not self._is_in_bucket(instance) or instance.key in self._moved:
             return False
+        if reason is not None and reason.is_last_word:
+            return False
         self._move(instance, str(reason or "the archive streams it from the beginning only"))
         return True
 
@@ -185,6 +187,7 @@ class Choice:
         if places == [self._archive] and self._is_too_large(instance):
             most = (self._settings.max_response_bytes or 0) // MIB
             log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.name)
+        failed[0].is_last_word = True
         raise failed[0]
 
     def _places(self, instance: InstanceKey) -> list[Place]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Self, cast
 
@@ -149,9 +150,11 @@ async def test_what_wado_rs_cannot_serve_the_bucket_does(failure: errors.IdcfsEr
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 async def test_where_neither_can_serve_the_archive_says_why(failure: errors.IdcfsError) -> None:
     setup = Setup()
-    setup.wado.error, setup.bucket.error = failure, errors.Gone("not there")
-    with pytest.raises(type(failure)):
+    setup.wado.error, setup.bucket.error = copy(failure), errors.Gone("not there")
+    with pytest.raises(type(failure)) as raised:
         await setup.content()
+    assert not setup.choice.elsewhere(Instance(), raised.value)  # both have been asked
+    assert setup.choice.elsewhere(Instance(), failure)  # of a body that was had from the archive
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
