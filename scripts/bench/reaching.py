@@ -17,18 +17,21 @@ from scripts.harness import Mount, status
 from tests.data import whole_slide, write_index
 from tests.data.buckets import object_key, stored_series
 from tests.nginx import Nginx
+from tests.twin.client import Twin
 
 _NOWHERE = "http://127.0.0.1:9/dicomWeb"
 _READ_BYTES = 1024 * 1024
+_CONNECTION_BYTES_PER_SECOND = 30e6
+"""What one connection to Google gives."""
 _REGION = ((12_000, 12_000), 0, (1_024, 1_024))
 
 MIDDLE = Promise("1 MB in the middle of a slide of 257 MB, 40 ms away: bytes moved", "MB", at_most=8)
 MIDDLE_SECONDS = Promise("… the 1 MB in time", "ms")
-HEADER = Promise("dcmdump of it, its pixels left out: bytes moved", "MB", at_most=16)
+HEADER = Promise("dcmdump of its header: bytes moved", "MB", at_most=16)
 HEADER_SECONDS = Promise("… dcmdump in time", "ms")
 OPENSLIDE = Promise("OpenSlide opens it and reads 1,024 × 1,024 pixels: bytes moved", "MB", at_most=32)
 OPENSLIDE_SECONDS = Promise("… OpenSlide in time", "ms")
-WHOLE = Promise("all of it in order, against curl with one connection", "×", at_most=1.5)
+WHOLE = Promise("all of it in order, 30 MB/s a connection, against curl with one", "×", at_most=1)
 WHOLE_SECONDS = Promise("… in figures", "s")
 WHOLE_CURL = Promise("… curl's", "s")
 
@@ -39,17 +42,25 @@ def slide(bench: Bench) -> None:
     largest = whole_slide(source / "series")[0]
     index = write_index(source, bench.scratch / "slide.parquet")
     with Nginx(source) as nginx, delayed(f"{nginx.bucket_url}/{{bucket}}", DELAY_SECONDS) as buckets:
-        options = ("--archive", _NOWHERE, "--index", index, "--content", "bucket", "--bucket", buckets)
         for number in range(bench.runs):
             for what, read, moved, seconds in (
                 ("middle", _read_middle, MIDDLE, MIDDLE_SECONDS),
                 ("header", _dump_header, HEADER, HEADER_SECONDS),
                 ("region", _read_region, OPENSLIDE, OPENSLIDE_SECONDS),
             ):
-                with bench.mounted(*options, cache=f"slide-{what}-{number}") as mount:
+                with bench.mounted(*_options(index, buckets), cache=f"slide-{what}-{number}") as mount:
                     _record(bench, mount, _file(mount, largest), read, moved, seconds)
-            with bench.mounted(*options, cache=f"slide-whole-{number}") as mount:
+    with (
+        Twin(data=source, bytes_per_second=_CONNECTION_BYTES_PER_SECOND) as twin,
+        delayed(twin.bucket_url("{bucket}"), DELAY_SECONDS) as buckets,
+    ):
+        for number in range(bench.runs):
+            with bench.mounted(*_options(index, buckets), cache=f"slide-whole-{number}") as mount:
                 _record_whole(bench, _file(mount, largest), _object_url(source, buckets, largest))
+
+
+def _options(index: Path, buckets: str) -> tuple[str | Path, ...]:
+    return "--archive", _NOWHERE, "--index", index, "--content", "bucket", "--bucket", buckets
 
 
 def _file(mount: Mount, original: Path) -> Path:
@@ -80,7 +91,7 @@ def _read_middle(file: Path) -> None:
 
 
 def _dump_header(file: Path) -> None:
-    seconds_of(["dcmdump", "-q", "+P", "PatientID", file])
+    seconds_of(["dcmdump", "-q", "+st", "0028,0011", "+P", "PatientID", file])
 
 
 def _read_region(file: Path) -> None:
