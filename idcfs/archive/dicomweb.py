@@ -94,6 +94,7 @@ class DicomwebArchive:
         self._working_limit: int | None = None
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
+        self._sends_single_parts = True  # until its first multipart answer
         self._knows_ranges = True  # until it has shown that it does not: static files do, no other server says so
 
     async def search_studies(self) -> list[StudyRecord]:
@@ -131,7 +132,7 @@ class DicomwebArchive:
     @property
     def knows_ranges(self) -> bool:
         """Whether it may be asked for a range: True until it has shown that it does not know them."""
-        return self._knows_ranges and SINGLE_PART in self._forms
+        return self._knows_ranges and self._sends_single_parts
 
     @asynccontextmanager
     async def fetch(
@@ -178,6 +179,8 @@ class DicomwebArchive:
         form, answer = await self._retrieve(stack, path)
         body = await open_body(answer)
         self._forms = (form,)
+        # What counts is what came: static files are single parts, whatever was asked for.
+        self._sends_single_parts = not answer.headers.get("content-type", "").lower().startswith("multipart/")
         return body
 
     async def _retrieve(self, stack: AsyncExitStack, path: str) -> tuple[str, Answer]:

@@ -568,3 +568,15 @@ async def test_no_range_is_asked_of_a_server_that_knows_multipart_only() -> None
                 assert b"".join([chunk async for chunk in body]) == CONTENT
     assert len(server.requests) == 2
     assert not any("range:" in request.lower() for request in server.requests)
+
+
+async def test_static_files_are_asked_for_ranges_though_they_were_asked_for_multipart() -> None:
+    replies = http(200, CONTENT, DICOM), ranged("bytes 10-19/1000", b"0123456789")
+    async with serving(*replies) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        async with archive.fetch(Key()) as body:
+            assert b"".join([chunk async for chunk in body]) == CONTENT
+        assert "multipart" in server.requests[0]
+        assert archive.knows_ranges
+        async with archive.fetch(Key(), 10, 20) as body:
+            assert (body.start, body.size) == (10, 1000)
