@@ -137,3 +137,49 @@ LISTING_FAULTS = (
     _listing("redirect", 0, redirect=307),
 )
 """The same of lists of instances."""
+
+
+def _bucket(name: str, expected: int, **knobs: Any) -> Fault:
+    return Fault(name, expected, knobs)
+
+
+BUCKET_FAULTS = (
+    _bucket("SlowDown", errno.EHOSTUNREACH, fail_always=503, fail_body="xml"),
+    _bucket("InternalError", errno.EHOSTUNREACH, fail_always=500, fail_body="xml"),
+    _bucket("429 with a page", errno.EHOSTUNREACH, fail_always=429, fail_body="html"),
+    _bucket("AccessDenied", errno.EACCES, fail_always=403, fail_body="xml"),
+    _bucket("NoSuchKey", errno.ESTALE, fail_always=404, fail_body="xml"),
+    _bucket("SlowDown once", 0, fail_next=[503], fail_body="xml"),
+    _bucket("cut in the middle of chunks", errno.EIO, truncate_after_bytes=70_000, framing="chunked"),
+    _bucket("no framing at all, cut", errno.EIO, truncate_after_bytes=70_000, framing="close"),
+    _bucket("reset after the first byte", errno.EIO, truncate_after_bytes=1, truncate_ending="reset"),
+    _bucket("length too large", errno.EIO, length_error=10),
+    _bucket("length too small", errno.EIO, length_error=-10),
+    _bucket("nothing with 200", errno.EIO, corrupt="empty"),
+    _bucket("HTML with 200", errno.EIO, corrupt="html"),
+    _bucket("another instance", errno.EIO, corrupt="other_instance"),
+    _bucket("transcoded", errno.EIO, corrupt="transcoded"),
+    _bucket("206 of everything, unasked", errno.EIO, unasked_206="bare"),
+    _bucket("206 of a half, unasked", errno.EIO, unasked_206="half"),
+    _bucket("gzip, unasked", 0, gzip="always"),
+    _bucket("redirect", 0, redirect=307),
+    _bucket("redirect in circles", errno.EIO, redirect=307, redirect_again=True),
+    _bucket("reset before the first byte", errno.EHOSTUNREACH, refuse_always="reset"),
+    _bucket("hangs", errno.ETIMEDOUT, stall_after_bytes=0),
+    _bucket("drips", errno.ETIMEDOUT, drip_after_bytes=10),
+)
+"""What a bucket does wrong to an object, where nothing stands behind it."""
+
+BUCKET_LISTING_FAULTS = (
+    _bucket("SlowDown", errno.EHOSTUNREACH, fail_always=503, fail_body="xml"),
+    _bucket("AccessDenied", errno.EACCES, fail_always=403, fail_body="xml"),
+    _bucket("cut off", errno.EIO, truncate_after_bytes=300),
+    _bucket("XML that ends early", errno.EIO, truncate_after_bytes=300, truncate_ending="clean"),
+    _bucket("more, but not how", errno.EIO, listing_style="no_token"),
+    _bucket("in a loop", errno.EIO, listing_style="loop"),
+    _bucket("of another folder", errno.ESTALE, listing_style="other_keys"),
+    _bucket("without its only key", errno.ESTALE, listing_style="lacking"),
+    _bucket("HTML with 200", errno.EIO, fail_always=200, fail_body="html"),
+    _bucket("hangs", errno.ETIMEDOUT, stall_after_bytes=0),
+)
+"""What a bucket lists of a series of one instance."""

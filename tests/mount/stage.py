@@ -18,7 +18,7 @@ from tests.mount.conftest import STRICT, without_bugs
 from tests.mount.faults import LIMIT_SECONDS, SINGLE
 from tests.twin.client import Twin
 
-SLICES = 160
+SLICES = 260
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,13 @@ class Stage:
     """Series of one instance that have not been listed."""
 
     def read(self, path: Path) -> int:
-        """The errno with which reading ends, 0 at the file's end; fails for a wrong byte, and if it takes too long."""
+        """The errno with which reading ends, 0 at the end; fails for a wrong byte, or if a call takes too long."""
         original, got, began = self.originals[path.name], b"", time.monotonic()
         try:
             with path.open("rb", buffering=0) as file:
+                began = time.monotonic()
                 while chunk := file.read(64 * 1024):
-                    got += chunk
+                    got, began = got + chunk, time.monotonic()
         except OSError as error:
             assert original.startswith(got)
             assert time.monotonic() - began < LIMIT_SECONDS
@@ -56,7 +57,7 @@ class Stage:
 
 
 def make_files(directory: Path) -> Path:
-    """160 slices of one series, and 40 series of one instance; 131 kB each."""
+    """260 slices of one series, and 40 series of one instance; 131 kB each."""
     ct_series(directory / "many", SLICES, 256)
     for number in range(40):
         ct_series(directory / f"alone-{number:02}", 1, 256, description=f"alone {number}")
