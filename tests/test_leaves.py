@@ -222,6 +222,7 @@ ERRNOS = {
     errors.Damaged: errno.EIO,
     errors.Truncated: errno.EIO,
     errors.WrongSize: errno.EIO,
+    errors.Replaced: errno.EIO,
     errors.Refused: errno.EIO,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,

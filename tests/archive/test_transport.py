@@ -434,11 +434,13 @@ def by_date(seconds: int) -> str:
 
 @pytest.mark.parametrize(
     ("value", "low", "high"),
-    [("7", 7, 7), (by_date(600), 500, 600), (by_date(-600), 0, 1)],
-    ids=["seconds", "a date to come", "a date gone by"],  # not the dates: each process must give tests the same names
+    [(lambda: "7", 7, 7), (lambda: by_date(600), 500, 600), (lambda: by_date(-600), 0, 1)],
+    ids=["seconds", "a date to come", "a date gone by"],
 )
-async def test_retry_after_is_honoured(autojump_clock: MockClock, value: str, low: float, high: float) -> None:
-    answers = [httpx.Response(503, headers={"Retry-After": value}), httpx.Response(200, json=[])]
+async def test_retry_after_is_honoured(
+    autojump_clock: MockClock, value: Callable[[], str], low: float, high: float
+) -> None:
+    answers = [httpx.Response(503, headers={"Retry-After": value()}), httpx.Response(200, json=[])]
     async with mocked(lambda _: answers.pop(0), timeout_seconds=1000.0) as transport:
         started = trio.current_time()
         await transport.get_json("/x")
