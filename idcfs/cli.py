@@ -180,9 +180,7 @@ def mount(
             timeout_seconds=timeout,
             prefetch=prefetch,
         ),
-        source=options.source_settings(
-            content, bucket, exact_sizes=exact_sizes, archive=chosen_archive.name, index=index
-        ),
+        source=options.source_settings(content, bucket, exact_sizes=exact_sizes, archive=chosen_archive, index=index),
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
         offline=offline,
     )

@@ -34,8 +34,6 @@ class IdcfsError(Exception):
 
     reported = False
     """Whether the log has told it already, or told once for many of its kind."""
-    is_last_word = False
-    """Whether every place that could do better has been asked."""
 
 
 class UsageError(IdcfsError):

@@ -6,11 +6,15 @@ transcode when they should not, as the proxy does for huge studies; the bytes wo
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 from .errors import Damaged
 from .settings import KIB
+
+UID = re.compile(r"[0-9][0-9.]{0,63}")
+"""Digits and dots, at most 64 (PS3.5 section 9.1); what else is called a UID goes into no URL."""
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"

@@ -69,7 +69,7 @@ class SeriesContent:
             transfer_syntaxes=series.transfer_syntaxes,
             is_fixed=bool(series.content),
             bucket=series.bucket,
-            is_alone=series.instances == 1,
+            instances=series.instances,
             size=self.listing.exact_size(ordinal),
         )
 
@@ -116,6 +116,10 @@ class InstanceFile:
             size = await self._reader.size(self._instance)
             self._series.learn(self._ordinal, size)
         self._size = size
+
+    def was_replaced(self) -> bool:
+        """Whether what the kernel keeps of it is void."""
+        return self._reader.was_replaced(self._instance)
 
     async def read(self, offset: int, length: int) -> bytes:
         try:

@@ -55,6 +55,8 @@ class Opened(NamedTuple):
     """The size that ``stat`` gave before has become exact: cached attributes are out of date."""
     live: bool
     """The content is made at opening, and its size with it: nothing of it may be cached."""
+    replaced: bool = False
+    """Other bytes have come than before: what is cached of it may be of either kind."""
 
 
 class Totals(NamedTuple):
@@ -199,7 +201,8 @@ class Filesystem:
         except BaseException:
             file.close()
             raise
-        return Opened(self._keep(file), resized=listing.announce(ordinal), live=False)
+        resized, replaced = listing.announce(ordinal), file.was_replaced()
+        return Opened(self._keep(file), resized=resized, live=False, replaced=replaced)
 
     async def read(self, handle: int, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length) of an open file, fewer only at its end.

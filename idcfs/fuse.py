@@ -165,7 +165,9 @@ class Adapter(pyfuse3.Operations):
         opened = await self._filesystem.open(inode)
         if opened.resized:
             pyfuse3.invalidate_inode(inode, attr_only=True)
-        return FileInfo(fh=FileHandleT(opened.handle), keep_cache=not opened.live, direct_io=opened.live)
+        return FileInfo(
+            fh=FileHandleT(opened.handle), keep_cache=not (opened.live or opened.replaced), direct_io=opened.live
+        )
 
     @_guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

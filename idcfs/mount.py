@@ -80,7 +80,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
             nursery,
             settings.archive.base_url,
             stats,
-            wants_sizes=settings.source.exact_sizes,
+            wants_sizes=settings.source.tells_sizes,
             offline=settings.offline,
         )
         archive.tell_sizes = listings.learn_sizes

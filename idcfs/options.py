@@ -35,9 +35,6 @@ _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 _PROXY_VARIABLE = "IDCFS_PROXY_URL"
 _APP_ENGINE_BYTES = 32 * MIB
 """What App Engine sends at most in one answer, by its documentation; the proxy runs there."""
-IDC_ARCHIVES = ("proxy", "google")
-"""Those that hold what the public buckets hold."""
-
 MIN_CACHE_BYTES = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
 MAX_DOWNLOADS = ContentSettings().max_downloads
@@ -84,6 +81,8 @@ def archive_settings(
             single_part_first=True,
             max_response_bytes=_APP_ENGINE_BYTES,
             title="the public proxy",
+            has_daily_quota=True,
+            is_idcs=True,
         )
     netloc = _netloc(text)
     if "@" in netloc:
@@ -112,7 +111,7 @@ def _google(idc_version: int | None, store: str | None, quota_project: str | Non
         keepalive_seconds=30.0,
         single_part_first=True,
         title="Google's store",
-        has_daily_quota=False,
+        is_idcs=store is None,
         google_login=True,
         quota_project=quota_project,
     )
@@ -149,28 +148,36 @@ def _proxy_url() -> str:
     if not url:
         return PROXY_URL
     if not _is_base_url(url):
-        raise UsageError(f"{_PROXY_VARIABLE}={url!r}: give the URL of a DICOMweb root (http:// or https://)")
+        raise UsageError(f"{_PROXY_VARIABLE} is not the URL of a DICOMweb root (http:// or https://, no password)")
     return url.rstrip("/")
 
 
 def source_settings(
-    policy: Policy, bucket: str | None, *, exact_sizes: bool, archive: str, index: str
+    policy: Policy, bucket: str | None, *, exact_sizes: bool, archive: ArchiveSettings, index: str
 ) -> SourceSettings:
     """Where contents and sizes come from: what ``--content``, ``--bucket`` and ``--exact-sizes`` say together.
 
-    :param archive: the archive's name. Only of IDC's own is it known that the buckets hold the same.
     :raises UsageError: if that contradicts itself.
     """
-    if bucket is not None or policy == "bucket" or exact_sizes or archive in IDC_ARCHIVES:
-        buckets = _bucket_settings("aws" if bucket is None else bucket)
-    else:
-        buckets = None
+    if index == QIDO:
+        return _searched_source(policy, bucket, exact_sizes=exact_sizes)
     if policy == "wado" and bucket is not None and not exact_sizes:
         raise UsageError("--bucket is of no use with --content wado: leave one of them out")
-    if index == QIDO and (bucket is not None or policy == "bucket" or exact_sizes):
-        option = "--content bucket" if policy == "bucket" else "--exact-sizes" if exact_sizes else "--bucket"
-        raise UsageError(f"{option}: what a server lists (--index qido) does not say in which bucket it is")
+    if bucket is None and policy != "bucket" and not archive.is_idcs:
+        if exact_sizes:
+            raise UsageError("--exact-sizes takes sizes from a bucket: say which holds the same, with --bucket")
+        return SourceSettings(policy)
+    buckets = _bucket_settings("aws" if bucket is None else bucket)
     return SourceSettings(policy, None if policy == "wado" and not exact_sizes else buckets, exact_sizes)
+
+
+def _searched_source(policy: Policy, bucket: str | None, *, exact_sizes: bool) -> SourceSettings:
+    """What a server lists does not say in which bucket it is, so that none can be asked."""
+    given = {"--content bucket": policy == "bucket", "--exact-sizes": exact_sizes, "--bucket": bucket is not None}
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"{option}: what a server lists (--index qido) does not say in which bucket it is")
+    return SourceSettings(policy)
 
 
 def _bucket_settings(text: str) -> BucketSettings:
@@ -179,11 +186,17 @@ def _bucket_settings(text: str) -> BucketSettings:
             return known
     name = _netloc(text.replace("{bucket}", "bucket"))
     if not _is_base_url(text.replace("{bucket}", "bucket")):
+        shown = _without_secrets(text)
         raise UsageError(
-            f"--bucket {text!r}: give aws, gcs or a bucket's URL, in which {{bucket}} stands for its name "
+            f"--bucket {shown!r}: give aws, gcs or a bucket's URL, in which {{bucket}} stands for its name "
             "(http://127.0.0.1:9000/{bucket})"
         )
     return BucketSettings(name.removeprefix("bucket."), text.rstrip("/"))
+
+
+def _without_secrets(url: str) -> str:
+    """``url`` as it may be shown: a password may stand before the host, a key behind the question mark."""
+    return re.sub(r"//.*@", "//…@", url.partition("?")[0])
 
 
 def _is_base_url(text: str) -> bool:

@@ -10,6 +10,9 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+MAX_INSTANCE_BYTES = 2**62
+"""Beyond it a size fits no file: the kernel's are signed 64-bit numbers, here with a bit to spare for arithmetic."""
+
 BLOCK_BYTES = 1 * MIB
 """What the cache keeps and the kernel reads ahead: large enough that a block costs little, small enough that a header
 does not cost much."""
@@ -63,8 +66,10 @@ class ArchiveSettings:
     """Largest answer that it can send, if that is known: App Engine, before which the proxy stands, cuts at 32 MiB."""
     title: str = ""
     """What people call it in messages; empty: by its name."""
-    has_daily_quota: bool = True
+    has_daily_quota: bool = False
     """Whether a 429 with a page for people, or a long Retry-After, means that nothing more is given this day."""
+    is_idcs: bool = False
+    """Whether it is one of IDC's own, which hold what the public buckets hold."""
     google_login: bool = False
     """Requests carry a token of Google's Application Default Credentials."""
     quota_project: str | None = None
@@ -95,7 +100,6 @@ class BucketSettings:
             self.url.replace("{bucket}", name),
             keepalive_seconds=15.0,
             title=f"the bucket {name} ({self.name})",
-            has_daily_quota=False,
         )
 
 
@@ -120,6 +124,11 @@ class SourceSettings:
     """None: none may be asked."""
     exact_sizes: bool = False
     """Learn sizes from the buckets' lists whenever a series is listed."""
+
+    @property
+    def tells_sizes(self) -> bool:
+        """Whether a list comes with the sizes of what it lists, where there is a bucket for it."""
+        return self.exact_sizes or self.policy == "bucket"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Offline:
         """It makes no difference."""
         return False
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
         """There is no other place."""
         return False
 
@@ -110,9 +110,9 @@ class Archive:
         """Whether the place that it comes from may know ranges."""
         return self._choice.starts_anywhere(instance)
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
         """Whether it comes from another place from now on."""
-        return self._choice.elsewhere(instance, reason)
+        return self._choice.elsewhere(instance, reason, body)
 
     def begin_bulk(self) -> Callable[[], None]:
         """Somebody reads in bulk, until what is returned is called."""
@@ -136,11 +136,15 @@ class Archive:
 
     def _buckets(self) -> BucketArchive | None:
         from .archive.bucket import BucketArchive
+        from .archive.inventory import Inventory
 
         buckets = self._settings.source.buckets
         if buckets is None:
             return None
-        return BucketArchive(buckets, self._transport_to, self._store, self.tell_sizes, self._nursery)
+        inventory = Inventory(
+            buckets, self._transport_to, self._patience_seconds, self._store, self.tell_sizes, self._nursery
+        )
+        return BucketArchive(inventory)
 
     def _transport_to(self, archive: ArchiveSettings, auth: GoogleAuth | None = None) -> Transport:
         from .archive.transport import Transport

@@ -19,6 +19,7 @@ from idcfs.settings import (
     GOOGLE_STORE,
     MIB,
     PROXY_URL,
+    ArchiveSettings,
     BucketSettings,
     ContentSettings,
     MountSettings,
@@ -391,31 +392,48 @@ def test_the_mounts_of_this_machine_are_found() -> None:
     assert not any(mounts.is_stale(place) for place in (Path("/"), Path("/no such mount"), Path(os.devnull)))
 
 
+PROXY = options.archive_settings("proxy")
+SERVER = options.archive_settings("http://proxy:8042")  # whatever it is called
+
+
 @pytest.mark.parametrize(
     ("policy", "bucket", "exact", "archive", "expected"),
     [
-        ("auto", None, False, "proxy", AWS),
-        ("auto", None, False, "google", AWS),
-        ("auto", None, False, "localhost:8042", None),  # nobody says that the buckets hold the same
-        ("auto", "gcs", False, "localhost:8042", GCS),
-        ("auto", "aws", False, "localhost:8042", AWS),
-        ("bucket", None, False, "localhost:8042", AWS),
-        ("wado", None, False, "proxy", None),
-        ("wado", None, True, "proxy", AWS),
-        ("wado", "gcs", True, "localhost:8042", GCS),
-        ("auto", None, True, "localhost:8042", AWS),
+        ("auto", None, False, PROXY, AWS),
+        ("auto", None, False, options.archive_settings("google", idc_version=19), AWS),
+        ("auto", None, False, options.archive_settings("google", google_store=OWN_STORE), None),
+        ("auto", None, False, SERVER, None),  # nobody says that the buckets hold the same
+        ("auto", "gcs", False, SERVER, GCS),
+        ("auto", "aws", False, SERVER, AWS),
+        ("bucket", None, False, SERVER, AWS),
+        ("wado", None, False, PROXY, None),
+        ("wado", None, True, PROXY, AWS),
+        ("wado", "gcs", True, SERVER, GCS),
+        ("auto", None, True, PROXY, AWS),
     ],
 )
 def test_where_contents_come_from(
-    policy: Policy, bucket: str | None, exact: bool, archive: str, expected: BucketSettings | None
+    policy: Policy, bucket: str | None, exact: bool, archive: ArchiveSettings, expected: BucketSettings | None
 ) -> None:
     found = options.source_settings(policy, bucket, exact_sizes=exact, archive=archive, index="packaged")
     assert found == SourceSettings(policy, expected, exact)
 
 
+@pytest.mark.parametrize("policy", ["auto", "wado"])
+def test_exact_sizes_need_a_bucket_that_holds_the_same(policy: Policy) -> None:
+    with pytest.raises(UsageError, match=r"^--exact-sizes takes sizes from a bucket: .* --bucket$"):
+        options.source_settings(policy, None, exact_sizes=True, archive=SERVER, index="packaged")
+
+
+@pytest.mark.parametrize("policy", ["auto", "wado"])
+def test_what_a_server_lists_is_in_no_bucket(policy: Policy) -> None:
+    found = options.source_settings(policy, None, exact_sizes=False, archive=PROXY, index="qido")
+    assert found == SourceSettings(policy, None)
+
+
 def test_a_bucket_may_be_anywhere() -> None:
     def base(text: str, bucket: str = "idc-open-data-cr") -> str:
-        chosen = options.source_settings("auto", text, exact_sizes=False, archive="x", index="packaged")
+        chosen = options.source_settings("auto", text, exact_sizes=False, archive=SERVER, index="packaged")
         assert chosen.buckets is not None
         return chosen.buckets.of(bucket).base_url
 
@@ -430,7 +448,7 @@ def test_a_bucket_may_be_anywhere() -> None:
 )
 def test_what_is_no_bucket_is_refused(bucket: str) -> None:
     with pytest.raises(UsageError, match=r"^--bucket '.*': give aws, gcs or a bucket's URL"):
-        options.source_settings("auto", bucket, exact_sizes=False, archive="proxy", index="packaged")
+        options.source_settings("auto", bucket, exact_sizes=False, archive=PROXY, index="packaged")
 
 
 @pytest.mark.parametrize(
@@ -446,7 +464,7 @@ def test_what_contradicts_itself_is_refused(
     policy: Policy, bucket: str | None, exact: bool, index: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=f"^{words}"):
-        options.source_settings(policy, bucket, exact_sizes=exact, archive="proxy", index=index)
+        options.source_settings(policy, bucket, exact_sizes=exact, archive=PROXY, index=index)
 
 
 def test_the_proxy_may_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,12 +50,13 @@ class Login:
 
     def __init__(self, credentials: Any, quota_project: str | None) -> None:
         self._wanted_project = quota_project
-        self._credentials = credentials
+        self._credentials: Any | None = credentials
+        self._named_project = _project_of(credentials)
 
     @property
     def quota_project(self) -> str | None:
-        """The project that requests are counted for: the one asked for, else what the credentials name."""
-        project = self._wanted_project or getattr(self._credentials, "quota_project_id", None)
+        """The project that requests are counted for: the one asked for, else what the credentials used last name."""
+        project = self._wanted_project or self._named_project
         return project if project and _HEADER_TEXT.fullmatch(project) else None
 
     def refresh(self, seconds: float) -> Token:
@@ -65,18 +66,20 @@ class Login:
             logged in again need not mount again.
         :raises Transient: if another try may help.
         """
+        credentials = self._credentials  # one that hangs may end when others have been found
         try:
-            if self._credentials is None:
-                self._credentials = _find(self._wanted_project)
-            self._credentials.refresh(_Request(seconds))
-            return _token(self._credentials)
+            if credentials is None:
+                credentials = self._credentials = _find(self._wanted_project)
+                self._named_project = _project_of(credentials)
+            credentials.refresh(_Request(seconds))
+            return _token(credentials)
         except UsageError as error:
             raise AccessDenied(str(error)) from None
         except GoogleAuthError as error:
             fault = _fault(error)
         except Exception as error:  # google-auth has no words for an answer that makes no sense
             fault = Transient(Unreachable(f"Google's login server gave no token: {_described(error)}"))
-        if isinstance(fault, AccessDenied):
+        if isinstance(fault, AccessDenied) and self._credentials is credentials:
             self._credentials = None
         raise fault from None
 
@@ -113,6 +116,11 @@ def _find(quota_project: str | None) -> Any:
             "or use --archive proxy, which needs no login"
         ) from None
     return credentials
+
+
+def _project_of(credentials: Any) -> str | None:
+    project: str | None = getattr(credentials, "quota_project_id", None)
+    return project
 
 
 class _Request(Request):

@@ -17,10 +17,8 @@ from functools import lru_cache
 from typing import Protocol, Self
 
 from ..errors import Damaged, Refused
+from ..settings import MAX_INSTANCE_BYTES
 from .multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
-
-MAX_INSTANCE_BYTES = 2**62
-"""Beyond it a size fits no file: the kernel's are signed 64-bit numbers, here with a bit to spare for arithmetic."""
 
 
 class ByteStream(Protocol):
@@ -49,8 +47,9 @@ class InstanceBody(Protocol):
     def start(self) -> int: ...
     @property
     def stop(self) -> int | None: ...
-    @property
-    def size(self) -> int | None: ...
+
+    size: int | None
+
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def __anext__(self) -> bytes: ...
 
@@ -65,7 +64,9 @@ async def open_body(
     Raises Refused for what is no instance at all (HTML, JSON, a zip), or not the range asked for, Damaged or Truncated
     for a broken multipart, Damaged for a size that no file can have.
     """
-    kind = _UNTYPED if any_type else _media_type(answer.headers.get("content-type", ""))
+    kind = _media_type(answer.headers.get("content-type", ""))
+    if any_type and not kind.startswith("multipart/"):
+        kind = _UNTYPED
     if answer.status == 206:
         size = _size_by_range(answer, kind, start, stop)
         return _WholeBody(answer, start, None if stop is None or stop > size else stop, size)
@@ -85,6 +86,9 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
             f"{answer.where} sent a part of something that is not the instance: {kind} {told or 'unlabelled'}"
         )
     first, last, size = map(int, match.groups())
+    length = answer.headers.get("content-length", "")
+    if length.isdecimal() and int(length) != last + 1 - first:
+        raise Refused(f"{answer.where} sent {told} in {length} bytes")
     if (first, last + 1) != (start, size if stop is None else min(stop, size)) or first > last:
         raise Refused(f"{answer.where} sent {told} where {start}-{'' if stop is None else stop - 1} was asked for")
     return size
@@ -105,7 +109,7 @@ class _WholeBody:
         if size is None and length and not chunked and not answer.compressed:
             self.size = int(length)
         if self.size is not None and self.size > MAX_INSTANCE_BYTES:
-            raise Damaged(f"{answer.where} announced an instance of {length} bytes")
+            raise Damaged(f"{answer.where} announced an instance of {self.size} bytes")
         self._provable = chunked or length is not None
 
     def __aiter__(self) -> Self:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import trio
 from cachetools import TTLCache
@@ -26,9 +27,9 @@ from .body import InstanceBody
 
 _WRAPPING_BYTES = 64 * KIB
 """What an answer may hold beside the instance."""
-_MOVED_SECONDS = 600.0
-"""How long an instance that WADO-RS could not serve is taken from its bucket without asking anew."""
-_MAX_MOVED = 100_000
+_PREFERRED_SECONDS = 600.0
+"""How long an instance that one place could not serve is asked for at the other one first."""
+_MAX_PREFERRED = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,6 @@ class SeriesKey(bucket.SeriesKey, Protocol):
 
     @property
     def study_uid(self) -> str: ...
-    @property
-    def instances(self) -> int | None:
-        """As many as the index says."""
 
 
 class InstanceKey(dicomweb.InstanceKey, bucket.InstanceKey, Protocol):
@@ -67,7 +65,7 @@ class Place(Protocol):
 
 
 class Choice:
-    """Both places as one. Raises what the first place asked has said, where neither can serve."""
+    """Both places as one. Where neither can serve, what the archive said is raised."""
 
     def __init__(
         self,
@@ -90,7 +88,10 @@ class Choice:
         self._timeout_seconds = timeout_seconds
         self._stats = stats
         self._exact_sizes = exact_sizes
-        self._moved: TTLCache[tuple[str, str], bool] = TTLCache(_MAX_MOVED, _MOVED_SECONDS, trio.current_time)
+        self._preferred: TTLCache[tuple[str, str], Place] = TTLCache(
+            _MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time
+        )
+        self._place_of: WeakKeyDictionary[object, Place] = WeakKeyDictionary()
         self._bulk = 0
 
     # --- what there is -----------------------------------------------------------------------------------------------
@@ -113,7 +114,9 @@ class Choice:
                 raise
             return await self._list_instead(buckets, series, error)
         if not uids and series.instances != 0 and self._policy == "auto":
-            return await self._list_instead(buckets, series, Gone(f"{self._settings.name} lists none of its instances"))
+            return await self._list_instead(
+                buckets, series, Gone(f"{self._settings.spoken_name} lists none of its instances")
+            )
         return Listed(uids, await self._sizes(buckets, series) if self._exact_sizes else {})
 
     async def _search(self, series: SeriesKey) -> list[str]:
@@ -149,14 +152,21 @@ class Choice:
         """Whether the place that comes first knows ranges, or may know them."""
         return self._places(instance)[0] is self._buckets or self._archive.knows_ranges
 
-    def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None) -> bool:
-        """Take ``instance`` from its bucket from now on; whether there is one, and it was not taken from there yet."""
-        if self._policy != "auto" or not self._is_in_bucket(instance) or instance.key in self._moved:
+    def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None, body: object | None = None) -> bool:
+        """Whether ``instance`` is asked for at the other place from now on.
+
+        :param reason: what is wrong with ``body``; without a body, why none could be had: then both have been asked.
+            None: the archive streams it from the beginning, and somebody wants what comes much later.
+        """
+        if self._policy != "auto" or not self._is_in_bucket(instance) or (body is None and reason is not None):
             return False
-        if reason is not None and reason.is_last_word:
+        here = self._archive if body is None else self._place_of.get(body, self._archive)
+        other: Place = self._archive if here is self._buckets else cast("Place", self._buckets)
+        if other is self._archive and self._is_too_large(instance):
             return False
-        self._move(instance, str(reason or "the archive streams it from the beginning only"))
-        return True
+        if instance.key not in self._preferred:
+            self._prefer(instance, other, str(reason or "the archive streams it from the beginning only"))
+        return self._preferred[instance.key] is other
 
     def begin_bulk(self) -> Callable[[], None]:
         """Somebody reads in bulk, until what is returned is called: the buckets come first."""
@@ -168,27 +178,38 @@ class Choice:
         return end
 
     async def _open(self, stack: AsyncExitStack, instance: InstanceKey, start: int, stop: int | None) -> InstanceBody:
-        failed: list[IdcfsError] = []
+        failed: dict[Place, IdcfsError] = {}
         places = self._places(instance)
         for place in places:
             try:
                 body = await stack.enter_async_context(place.fetch(instance, start, stop))
             except IdcfsError as error:
-                failed.append(error)
+                failed[place] = error
                 continue
-            if place is self._archive:
-                return body if place is places[-1] else _ImpatientBody(body, self._timeout_seconds)
-            self._stats.count("bucket_downloads")
             if failed:
-                self._move(instance, str(failed[0]))
-            return body
-        for other in failed[1:]:
-            log.info("%s cannot be had from elsewhere either: %s", instance, other)
-        if places == [self._archive] and self._is_too_large(instance):
+                self._prefer(instance, place, str(next(iter(failed.values()))))
+            return self._noted(body, place, is_last=place is places[-1])
+        raise self._failure(instance, failed)
+
+    def _noted(self, body: InstanceBody, place: Place, *, is_last: bool) -> InstanceBody:
+        """``body``, of which it is known where it comes from."""
+        if place is self._buckets:
+            self._stats.count("bucket_downloads")
+        elif not is_last:
+            body = _ImpatientBody(body, self._timeout_seconds)
+        self._place_of[body] = place
+        return body
+
+    def _failure(self, instance: InstanceKey, failed: dict[Place, IdcfsError]) -> IdcfsError:
+        """What to say of several failures: what the archive said, if it was asked."""
+        told = failed.get(self._archive) or next(iter(failed.values()))
+        for other in failed.values():
+            if other is not told:
+                log.info("%s cannot be had from elsewhere either: %s", instance, other)
+        if list(failed) == [self._archive] and self._is_too_large(instance):
             most = (self._settings.max_response_bytes or 0) // MIB
-            log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.name)
-        failed[0].is_last_word = True
-        raise failed[0]
+            log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.spoken_name)
+        return told
 
     def _places(self, instance: InstanceKey) -> list[Place]:
         """Where to ask for ``instance``, in this order."""
@@ -196,8 +217,10 @@ class Choice:
             return [self._archive]
         if self._policy == "bucket" or self._is_too_large(instance):
             return [self._buckets]
-        bucket_first = self._bulk or instance.key in self._moved or self._archive.away is not None
-        return [self._buckets, self._archive] if bucket_first else [self._archive, self._buckets]
+        first = self._preferred.get(instance.key)
+        if first is None:
+            first = self._buckets if self._bulk or self._archive.away is not None else self._archive
+        return [self._buckets, self._archive] if first is self._buckets else [self._archive, self._buckets]
 
     def _is_in_bucket(self, instance: InstanceKey) -> bool:
         return self._buckets is not None and self._buckets.may_hold(instance)
@@ -206,15 +229,16 @@ class Choice:
         most = self._settings.max_response_bytes
         return most is not None and instance.size is not None and instance.size + _WRAPPING_BYTES > most
 
-    def _move(self, instance: InstanceKey, why: str) -> None:
-        if instance.key not in self._moved:
-            log.info("%s comes from its bucket: %s", instance, why)
-        self._moved[instance.key] = True
+    def _prefer(self, instance: InstanceKey, place: Place, why: str) -> None:
+        if self._preferred.get(instance.key) is not place:
+            where = "its bucket" if place is self._buckets else self._settings.spoken_name
+            log.info("%s comes from %s: %s", instance, where, why)
+        self._preferred[instance.key] = place
 
 
 async def _listed(buckets: bucket.BucketArchive, series: SeriesKey) -> Listed:
-    objects = await buckets.objects(series)
-    return Listed(sorted(objects), {uid: stored.size for uid, stored in objects.items()})
+    sizes = await buckets.sizes(series)
+    return Listed(sorted(sizes), sizes)
 
 
 class _ImpatientBody:

@@ -8,7 +8,6 @@ most likely, and only a refusal leads on to the next.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..errors import Gone, IdcfsError, Refused
+from ..filemeta import UID
 from ..settings import ArchiveSettings
 from .answer import Answer
 from .body import InstanceBody, open_body
@@ -44,7 +44,6 @@ MAX_STALE_PAGES = 3
 MAX_ITEMS = 2**24
 """Most items of a listing of unknown length: as many as the ordinals of inodes have room for."""
 
-_UID = re.compile(r"[0-9][0-9.]{0,63}")
 Item = dict[str, Any]
 T = TypeVar("T", bound=Hashable)
 
@@ -158,10 +157,9 @@ class DicomwebArchive:
         """
         if not self.knows_ranges:
             return None
-        byte_range = f"bytes={start}-{'' if stop is None else stop - 1}"
         async with AsyncExitStack() as attempt:
             try:
-                stream = self._transport.stream(path, SINGLE_PART, byte_range=byte_range)
+                stream = self._transport.stream(path, SINGLE_PART, start, stop)
                 answer = await attempt.enter_async_context(stream)
                 body = await open_body(answer, start, stop)
                 if body.size is not None and size not in (None, body.size):
@@ -288,7 +286,7 @@ class DicomwebArchive:
 
 def _checked(uid: str) -> str:
     """``uid`` if it may stand in a URL. A server would normalise ``%2e%2e`` and answer for another resource."""
-    if not _UID.fullmatch(uid):
+    if not UID.fullmatch(uid):
         raise Refused(f"{uid!r} is no DICOM UID: nothing was asked of the archive")
     return uid
 
@@ -308,7 +306,7 @@ def _first_value(item: Item, tag: str) -> Any:
 def _uid(item: Item, tag: str) -> str | None:
     value = _first_value(item, tag)
     uid = value.rstrip(" \0") if isinstance(value, str) else ""  # some servers pass on the padding of the file
-    return uid if _UID.fullmatch(uid) else None
+    return uid if UID.fullmatch(uid) else None
 
 
 def _text(item: Item, tag: str) -> str:

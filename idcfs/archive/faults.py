@@ -37,6 +37,8 @@ from ..settings import ArchiveSettings
 MAX_MESSAGE_CHARS = 200
 """How much of a server's own words is passed on."""
 
+_SECRET = re.compile(r"(?i)\bbearer\s+\S+|\bya29\.\S+|\beyJ[\w.-]+|\b1//\S+")
+"""What servers that repeat what they were sent would put into the log: tokens, as Google writes them."""
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|Error[\s>])")
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
@@ -275,7 +277,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float:
 
 def excerpt(body: bytes, content_type: str) -> str:
     """A server's own words about an error, on one line; empty where there are none for people."""
-    line = " ".join(_words_in(body, content_type).split())
+    line = _SECRET.sub("(hidden)", " ".join(_words_in(body, content_type).split()))
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import httpx
 import trio
@@ -60,6 +60,7 @@ class GoogleAuth(httpx.Auth):
         if response.status_code == httpx.codes.UNAUTHORIZED:
             another = await self._tokens.instead_of(token)
             if another is not None:
+                await _leave_unread(response)
                 response = yield self._signed(request, another)
                 if response.status_code == httpx.codes.UNAUTHORIZED:
                     self._tokens.note_in_vain()
@@ -73,6 +74,12 @@ class GoogleAuth(httpx.Auth):
         if project := self._login.quota_project:
             request.headers[QUOTA_PROJECT_HEADER] = project
         return request
+
+
+async def _leave_unread(response: httpx.Response) -> None:
+    """Between two requests of a login httpx reads the whole body of the first answer, however long that is."""
+    body, response.stream = response.stream, httpx.ByteStream(b"")
+    await cast("httpx.AsyncByteStream", body).aclose()
 
 
 class Tokens:

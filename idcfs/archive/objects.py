@@ -11,9 +11,12 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from ..errors import Refused
+from ..settings import MAX_INSTANCE_BYTES
 
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,200}\.dcm")
 _MAX_SIZE_DIGITS = 19
+_ENCODING = re.compile(r"^\s*<\?xml[^>]*\?>")
+"""The declaration: what it says of the encoding is not believed, since codecs may be anything."""
 
 
 class ListedObject(NamedTuple):
@@ -40,12 +43,13 @@ def parse_page(body: bytes, prefix: str, where: str) -> Page:
 
     :raises Refused: if it is none, or is cut without saying where it goes on.
     """
-    if b"<!DOCTYPE" in body:  # S3 sends none; what it may define is nothing to be unfolded
-        raise Refused(f"{where} answered with a document type instead of a list of objects")
     try:
-        root = ElementTree.fromstring(body)
+        text = body.decode()
+        if "<!DOCTYPE" in text:  # S3 sends none; what it may define is nothing to be unfolded
+            raise Refused(f"{where} answered with a document type instead of a list of objects")
+        root = ElementTree.fromstring(_ENCODING.sub("", text, count=1))
     except (ElementTree.ParseError, ValueError) as error:
-        raise Refused(f"{where} did not answer with XML: {error}") from error
+        raise Refused(f"{where} did not answer with XML in UTF-8: {error}") from error
     if _local(root) != "ListBucketResult":
         raise Refused(f"{where} answered with {_local(root)[:80]!r} instead of a list of objects")
     contents = [element for element in root if _local(element) == "Contents"]
@@ -67,9 +71,10 @@ def _next_token(root: ElementTree.Element, where: str) -> str | None:
 def _object(key: str, size: str, prefix: str) -> ListedObject | None:
     name = key.removeprefix(prefix)
     is_number = size.isascii() and size.isdecimal() and len(size) <= _MAX_SIZE_DIGITS
-    if not key.startswith(prefix) or not _NAME.fullmatch(name) or not is_number or not int(size):
+    number = int(size) if is_number else 0
+    if not key.startswith(prefix) or not _NAME.fullmatch(name) or not 0 < number <= MAX_INSTANCE_BYTES:
         return None
-    return ListedObject(name, int(size))
+    return ListedObject(name, number)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:

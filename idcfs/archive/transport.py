@@ -142,10 +142,18 @@ class Transport:
         return await trio.to_thread.run_sync(partial(self._parse, body, path, object_hook=lambda found: found))
 
     async def get_bytes(
-        self, path: str, params: Mapping[str, str | int] | None, *, accept: str, kind: Kind, most: int
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        *,
+        accept: str,
+        kind: Kind,
+        most: int,
+        about: str = "",
     ) -> bytes:
         """The whole document at ``path``, of at most ``most`` bytes; empty for a 204 too.
 
+        ``about`` says what of, where the path does not: what is asked about different things fails for each of them.
         Raises Gone (404), Refused (another status, or too much of it), and what else ``faults`` makes of an answer.
         """
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
@@ -155,7 +163,7 @@ class Transport:
             async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
                 return await _read_whole(answer, progress, most)
 
-        return await self._insist(attempt, progress, path)
+        return await self._insist(attempt, progress, path + about)
 
     @property
     def name(self) -> str:
@@ -164,22 +172,18 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self,
-        path: str,
-        accept: str,
-        *,
-        byte_range: str | None = None,
-        kind: Kind = "wado_requests",
+        self, path: str, accept: str, start: int = 0, stop: int | None = None, *, kind: Kind = "wado_requests"
     ) -> AsyncIterator[Answer]:
-        """The answer to a GET of ``path``, a 200, or a 206 if a range was asked for; leaving early stops the transfer.
+        """The answer to a GET of bytes [start, stop) of what is at ``path``; leaving early stops the transfer.
 
-        Raises Gone (204, 404, 410), Refused, AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first
-        byte. Once the body runs, it is the caller who watches its progress.
+        A 200, or a 206 if not all is wanted. Raises Gone (204, 404, 410), Refused, AccessDenied, QuotaSpent,
+        Unreachable or DeadlinePassed before the first byte. Once the body runs, it is the caller who watches its
+        progress.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         welcome: tuple[int, ...] = (200,)
-        if byte_range is not None:
-            headers["Range"] = byte_range
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
             welcome = (200, 206)
         progress = Progress(self._settings.timeout_seconds)
 

@@ -17,13 +17,11 @@ from typing import cast
 from xxhash import xxh3_128
 
 from ..errors import Damaged, Replaced, Truncated, WrongSize
-from ..settings import BLOCK_BYTES, KIB
+from ..settings import BLOCK_BYTES, KIB, MAX_INSTANCE_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 
-_MAX_BYTES = (1 << 63) - 1
-"""Largest size that stat can tell."""
 _OVERLAP_BYTES = 64 * KIB
 """What is asked for once more where two bodies meet. It costs less than the round trip that brings it, and no two
 encodings of an instance are the same for so long at the same place, but for background."""
@@ -266,7 +264,7 @@ class Arrival:
     def _agree_on_size(self, size: int) -> None:
         if self.size is not None and self.size != size:
             raise WrongSize(f"{self._instance}: the archive has {size} bytes where {self.size} should be stored")
-        if size > _MAX_BYTES:
+        if size > MAX_INSTANCE_BYTES:
             raise Damaged(f"{self._instance}: the archive announces {size} bytes, more than a file can have")
         self.size = size
 

@@ -247,9 +247,10 @@ class Download:
         else:
             self.cancel()
 
-    def cancel(self) -> None:
-        """Stop the fetch; nobody may be waiting."""
+    def cancel(self, error: IdcfsError | None = None) -> None:
+        """Stop the fetch; ``error`` is what its readers are told, without one nobody may be waiting."""
         if not self.closed:
+            self.error = error
             self.closed = True
             self.cancelled = not self._arrival.is_whole
             if self.cancelled:
@@ -288,13 +289,13 @@ class Download:
     async def _fetch(self, source: Source, slot: Slot) -> None:
         breaks = without_gain = 0
         while True:
-            before = self._arrival.position
+            before, body = self._arrival.position, None
             self._progress.postpone(_OPENING_GRACE_SECONDS)
             try:
                 async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.stop) as body:
                     return await self._receive(body, slot)
             except IdcfsError as error:
-                if self._goes_elsewhere(source, error):
+                if self._goes_elsewhere(source, error, body):
                     breaks = without_gain = 0
                     continue
                 breaks += 1
@@ -305,14 +306,14 @@ class Download:
                 log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
             await trio.sleep(_RESTART_SECONDS)
 
-    def _goes_elsewhere(self, source: Source, error: IdcfsError) -> bool:
+    def _goes_elsewhere(self, source: Source, error: IdcfsError, body: Body | None) -> bool:
         """Whether to go on from another place, though not from one for ever; what is not proven has not come then.
 
         Of two places that contradict each other none is right.
         """
         if isinstance(error, Replaced) or self._finishing or self._places == _MAX_PLACES:
             return False
-        if not source.elsewhere(self._instance, error):
+        if not source.elsewhere(self._instance, error, body):
             return False
         log.info("%s: %s; going on from another place after byte %d", self._instance, error, self._arrival.position)
         self._places += 1

@@ -9,15 +9,16 @@ beginning has shown that the source has the right instance.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 
-from ..errors import Replaced, WrongSize
+from ..errors import IdcfsError, Replaced, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from ..stats import Stats
-from .blocks import Slice
+from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
 from .runs import Runs, Window, gaps
@@ -38,6 +39,8 @@ class Means:
     tiers: Tiers
     settings: ContentSettings
     slots: Slots
+    replaced: Callable[[Key], None]
+    """Called with an instance of which other bytes came than before."""
     nursery: trio.Nursery
     stats: Stats
 
@@ -58,7 +61,8 @@ class Downloads:
         self._readers = 0
         self._lingering: trio.CancelScope | None = None
         self._is_proven = False
-        self._has_asked_elsewhere = False
+        self._contradiction: IdcfsError | None = None
+        """Bytes that came did not fit those before: while it stays open, nobody may be given a mixture of the two."""
         self._runs = Runs(means.tiers.capacity, means.settings.max_downloads)
 
     # --- who has it open ---------------------------------------------------------------------------------------------
@@ -73,6 +77,7 @@ class Downloads:
         """One reader less; after the last, the downloads stop: see ``_leave``."""
         self._readers -= 1
         if not self._readers:
+            self._contradiction = None
             self._leave()
             self._forget_if_over()
 
@@ -100,6 +105,11 @@ class Downloads:
             self._forget(self)
 
     # --- readers -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """:raises Replaced: if some of what has been handed out since it was opened is not to be relied on."""
+        if self._contradiction is not None:
+            raise copy(self._contradiction)
 
     def get(self, size: int, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in a block that is arriving.
@@ -268,11 +278,8 @@ class Downloads:
         return max(running, key=lambda one: (one.serves(wanted), one.stop is None, one.position), default=None)
 
     def _goes_elsewhere(self, size: int) -> bool:
-        """Whether there is a place from which it can be had in ranges; asked once."""
-        if self._has_asked_elsewhere or not self._could_be_ranged(size):
-            return False
-        self._has_asked_elsewhere = True
-        return self._means.source.elsewhere(self.instance, None)
+        """Whether there is a place from which it can be had in ranges."""
+        return self._could_be_ranged(size) and self._means.source.elsewhere(self.instance, None)
 
     def _missing(self, size: int | None, block: int) -> tuple[int, int | None]:
         """What to ask for, [start, stop), where ``block`` is missing: up to what is kept.
@@ -340,7 +347,7 @@ class Downloads:
 
     def _learn(self, download: Download) -> None:
         if isinstance(download.error, Replaced):
-            self._begin_anew()
+            self._begin_anew(download.error)
             return
         if download.proven_size is not None:
             self.size = download.proven_size
@@ -348,11 +355,13 @@ class Downloads:
         if download.error is not None and not download.urgent:
             self._runs.clear()  # nobody has heard of it: who reads on shall ask for what he wants, and no more
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, contradiction: IdcfsError) -> None:
         """The archive contradicts itself, or what is kept: of all that has come, nothing is to be relied on."""
+        self._contradiction = contradiction if self._readers else None
+        self._means.replaced(self.instance.key)
         self._means.tiers.drop(self.instance.key)
         self.size, self._is_proven = None, False
         self._runs.clear()
         for download in self.running:
-            download.cancel()
+            download.cancel(contradiction)
         self.running.clear()

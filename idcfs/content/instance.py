@@ -32,8 +32,8 @@ class Instance:
 
     bucket: str = ""
     """Of IDC's public buckets, the one that holds it, by its name at AWS; empty where the index names none."""
-    is_alone: bool = False
-    """Whether the index says that its series has no other instance."""
+    instances: int | None = None
+    """How many the index says that its series has."""
     size: int | None = None
     """Exact size in bytes, if it was known when this was made."""
 
@@ -72,11 +72,12 @@ class Source(Protocol):
     def starts_anywhere(self, instance: Instance) -> bool:
         """Whether it is worth asking for a range of ``instance``: not where that has been in vain before."""
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
         """Whether ``instance`` is fetched from another place from now on.
 
         :param reason: what is wrong with the bytes that came; None: they are right, but begin too far from those that
             are wanted, and a place where one can start anywhere would do better.
+        :param body: whose bytes these were; None where there were none.
         """
 
 

@@ -44,7 +44,8 @@ class Reader:
         self._nursery = nursery
         self._stats = stats
         self._slots = Slots(settings.max_downloads)
-        self._means = Means(source, tiers, self._settings, self._slots, nursery, stats)
+        self._replaced: set[Key] = set()
+        self._means = Means(source, tiers, self._settings, self._slots, self._replaced.add, nursery, stats)
         self._downloads: dict[Key, Downloads] = {}
         stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
 
@@ -59,6 +60,13 @@ class Reader:
     def close(self, instance: Instance) -> None:
         """One reader less; after the last, its downloads stop, nearly at once."""
         self._downloads[instance.key].close()
+
+    def was_replaced(self, instance: Instance) -> bool:
+        """Whether other bytes have come than before, since this was asked last: what others keep of it is void."""
+        if instance.key not in self._replaced:
+            return False
+        self._replaced.remove(instance.key)
+        return True
 
     def _forget(self, downloads: Downloads) -> None:
         if self._downloads.get(downloads.instance.key) is downloads:
@@ -87,7 +95,9 @@ class Reader:
         downloads = self.open(instance)
         try:
             await downloads.expect(size, offset, end)
-            return b"".join([await self._piece(downloads, size, one, end) for one in slices(offset, end)])
+            data = b"".join([await self._piece(downloads, size, one, end) for one in slices(offset, end)])
+            downloads.check()
+            return data
         finally:
             downloads.close()
 

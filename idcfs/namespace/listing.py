@@ -186,7 +186,7 @@ class Listings:
         self._stats = stats
         self._wants_sizes = wants_sizes
         self._offline = offline
-        self._drifted: set[str] = set()  # contents whose sizes did not add up
+        self._drifted: set[str] = set()  # contents that are not what the index says
         self._told: set[int] = set()  # rows whose kept list was used because the archive was away
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
         self._kept: LRUCache[int, Listing] = LRUCache(MAX_KEPT, getsizeof=lambda one: min(len(one) + 1, MAX_KEPT))
@@ -210,11 +210,7 @@ class Listings:
             return
         listing.learn(ordinal, size)
         self._store.remember_size(listing.content, listing.instance_uid(ordinal), size)
-        if listing.is_of_another_size and listing.content not in self._drifted:
-            self._drifted.add(listing.content)
-            self._stats.count("series_drifted")
-            of = f"series {listing.series.series_uid}: its instances are not of the {listing.series.total_bytes} bytes"
-            log.warning("%s in all that the index gives: it may be of another release", of)
+        self._note_size(listing)
 
     def learn_sizes(self, content: str, sizes: Mapping[str, int]) -> None:
         """Take ``sizes``, in bytes by SOPInstanceUID, for exact in whatever shows ``content``."""
@@ -249,6 +245,7 @@ class Listings:
             raise Damaged(f"{where}: {len(uids)} instances are more than inode numbers have room for")
         # In a thread: 91,980 names take 0.4 s, which must not hold up everything else.
         listing = await trio.to_thread.run_sync(Listing, series, content, uids, sizes)
+        self._note_size(listing)
         if row in self._seen:
             listing.announce_again()
         self._check_same(row, listing, where)
@@ -257,7 +254,13 @@ class Listings:
 
     def _may_trust(self, row: int, series: Series, kept: tuple[str, ...], sizes: dict[str, int]) -> bool:
         """Whether a kept list needs no asking: its content never changes, or this mount has shown the series before."""
-        if self._wants_sizes and series.content and series.instances != 1 and any(uid not in sizes for uid in kept):
+        if (
+            self._wants_sizes
+            and series.content
+            and series.bucket
+            and series.instances != 1
+            and any(uid not in sizes for uid in kept)
+        ):
             return False
         return len(kept) == series.instances and (bool(series.content) or row in self._seen)
 
@@ -276,13 +279,24 @@ class Listings:
         if not uids and series.instances:
             raise Gone(f"{where}: the index lists {series.instances} instances, the archive has none of them")
         if series.instances is not None and len(uids) != series.instances:
-            log.warning("%s: the index lists %d instances, the archive %d", where, series.instances, len(uids))
-            self._stats.count("series_drifted")
+            self._note_drift(content, f"{where}: the index lists {series.instances} instances, the archive {len(uids)}")
         if kept is None or set(kept) != set(uids):
             self._store.remember_list(content, uids)
         for uid, size in listed.sizes.items():
             self._store.remember_size(content, uid, size)
         return uids, dict(listed.sizes)
+
+    def _note_size(self, listing: Listing) -> None:
+        if listing.is_of_another_size:
+            of = f"series {listing.series.series_uid}: its instances are not of the {listing.series.total_bytes} bytes"
+            self._note_drift(listing.content, f"{of} in all that the index gives: it may be of another release")
+
+    def _note_drift(self, content: str, message: str) -> None:
+        """Once for each series: that it is not what the index says."""
+        if content not in self._drifted:
+            self._drifted.add(content)
+            self._stats.count("series_drifted")
+            log.warning("%s", message)
 
     def _tell_away(self, row: int, message: str, error: IdcfsError) -> None:
         """Once per series: that it is shown as it was, since the archive is away."""

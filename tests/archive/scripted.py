@@ -70,7 +70,7 @@ async def serving(*replies: Reply, tls: ssl.SSLContext | None = None) -> AsyncIt
 async def transport_to(url: str, stats: Stats | None = None, **settings: float) -> AsyncIterator[Transport]:
     """A transport with short waits. ``settings`` override those of ``TransportSettings``."""
     short: dict[str, float] = {"timeout_seconds": 10.0, "backoff_initial_seconds": 0.001, "backoff_max_seconds": 0.002}
-    archive = ArchiveSettings(name="scripted", base_url=url)
+    archive = ArchiveSettings(name="scripted", base_url=url, has_daily_quota=True)
     chosen = TransportSettings(**(short | settings))  # type: ignore[arg-type]
     async with Transport(archive, chosen, stats or Stats()) as transport:
         yield transport

@@ -32,7 +32,7 @@ class Key:
     instance_uid: str = "1.2.3.0"
     content: str = FOLDER
     bucket: str = "idc-open-data"
-    is_alone: bool = False
+    instances: int | None = None
 
 
 @dataclass
@@ -162,6 +162,37 @@ async def test_every_file_is_found_by_its_instance_whatever_the_page(count: int,
     assert len(heads) == count
 
 
+async def test_a_short_list_is_asked_for_again_by_the_next_mount() -> None:
+    server, kept = Bucket(files(5)), Kept()
+    for _ in range(2):
+        async with archive_of(server, kept) as setup:
+            assert len(await setup.archive.objects(Key(instances=6))) == 5
+    assert server.listings == 2
+    async with archive_of(server, kept) as setup:
+        await setup.archive.objects(Key(instances=5))
+    assert kept.lines
+
+
+async def test_no_more_heads_are_asked_for_at_once_than_downloads_run() -> None:
+    most = open_now = 0
+
+    class Slow(Bucket):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:  # type: ignore[override]
+            nonlocal most, open_now
+            open_now += 1
+            most = max(most, open_now)
+            await trio.sleep(0.01)
+            open_now -= 1
+            return super().__call__(request)
+
+    stored = files(60)
+    other = {name.replace(FOLDER, "other"): data for name, data in stored.items()}
+    async with archive_of(Slow({**stored, **other})) as setup, trio.open_nursery() as nursery:
+        nursery.start_soon(setup.archive.objects, Key())
+        nursery.start_soon(setup.archive.objects, Key(content="other"))
+    assert most == 24
+
+
 async def test_what_the_files_are_is_asked_once_even_across_mounts() -> None:
     server, kept = Bucket(files(5)), Kept()
     async with archive_of(server, kept) as setup, trio.open_nursery() as nursery:
@@ -178,7 +209,7 @@ async def test_the_file_of_a_one_instance_series_needs_no_asking_what_it_is() ->
     (data,) = server.objects.values()
     async with archive_of(server) as setup:
         for _ in range(3):
-            assert await content(setup, Key(is_alone=True), 100, 200) == data[100:200]
+            assert await content(setup, Key(instances=1), 100, 200) == data[100:200]
     assert server.listings == 1
     assert [asked for _, asked in server.asked] == ["bytes=100-199"] * 3
 
@@ -186,7 +217,7 @@ async def test_the_file_of_a_one_instance_series_needs_no_asking_what_it_is() ->
 async def test_of_several_files_where_the_index_says_one_each_is_asked() -> None:
     stored = files(2)
     async with archive_of(Bucket(stored)) as setup:
-        assert await content(setup, Key(instance_uid="1.2.3.1", is_alone=True)) == list(stored.values())[1]
+        assert await content(setup, Key(instance_uid="1.2.3.1", instances=1)) == list(stored.values())[1]
 
 
 async def test_a_file_meta_beyond_the_first_kilobyte_is_read_on() -> None:
@@ -210,7 +241,7 @@ async def test_a_range_to_beyond_the_end_is_one_to_the_end() -> None:
     server = Bucket(files(1))
     (data,) = server.objects.values()
     async with archive_of(server) as setup:
-        assert await content(setup, Key(is_alone=True), 1_000, len(data) + 50_000) == data[1_000:]
+        assert await content(setup, Key(instances=1), 1_000, len(data) + 50_000) == data[1_000:]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +252,9 @@ async def test_a_range_to_beyond_the_end_is_one_to_the_end() -> None:
         (Bucket({f"{FOLDER}/a.dcm": b"no DICOM" * 100}), Damaged),
         (Bucket(files(3), page=b"<html>sign in</html>"), Refused),
         (Bucket(files(3), page=b"<ListBucketResult><Contents>"), Refused),
+        (Bucket(files(3), page=b'<?xml version="1.0" encoding="rot13"?><ListBucketResult/>'), Gone),
+        (Bucket(files(3), page='<!DOCTYPE a [<!ENTITY b "c">]><ListBucketResult/>'.encode("utf-16")), Refused),
+        (Bucket(files(3), page=b"\xff<ListBucketResult/>"), Refused),
         (Bucket(files(3), page=b"<!DOCTYPE a [<!ENTITY b 'c'>]><ListBucketResult/>"), Refused),
         (Bucket(files(3), page=page_of([], more=True)), Refused),
         (Bucket(files(3), page_keys=2, tokens=False), Refused),
@@ -266,9 +300,10 @@ async def test_names_that_are_no_files_are_passed_over(caplog: pytest.LogCapture
 
 
 async def test_a_file_that_names_no_instance_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    async with archive_of(Bucket({**files(1), f"{FOLDER}/x.dcm": dicom("not a uid", 2_000)})) as setup:
+    odd = {f"{FOLDER}/x.dcm": dicom("not a uid", 2_000), f"{FOLDER}/y.dcm": b"no DICOM at all" * 100}
+    async with archive_of(Bucket({**files(1), **odd})) as setup:
         assert set(await setup.archive.objects(Key())) == {"1.2.3.0"}
-    assert "names no instance" in caplog.text
+    assert caplog.text.count("names no instance") == 2
 
 
 async def test_who_goes_away_does_not_take_the_map_from_the_others() -> None:

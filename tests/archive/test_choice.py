@@ -43,7 +43,6 @@ class Series:
 @dataclass(frozen=True)
 class Instance(Series):
     instance_uid: str = "1.2.3.4"
-    is_alone: bool = False
     size: int | None = None
 
     @property
@@ -51,7 +50,7 @@ class Instance(Series):
         return self.content, self.instance_uid
 
 
-@dataclass
+@dataclass(eq=False)
 class Body:
     """Chunks, so many seconds apart."""
 
@@ -72,7 +71,7 @@ class Body:
         return first
 
 
-@dataclass
+@dataclass(eq=False)
 class Place:
     """An archive, or the buckets: fails with ``error``, else sends ``body``."""
 
@@ -140,7 +139,7 @@ async def test_wado_rs_comes_first() -> None:
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 async def test_what_wado_rs_cannot_serve_the_bucket_does(failure: errors.IdcfsError) -> None:
     setup = Setup()
-    setup.wado.error = failure
+    setup.wado.error = copy(failure)
     assert [await setup.content() for _ in range(3)] == [b"bucket"] * 3
     assert setup.wado.asked == 1  # it is not asked again for the same instance
     assert setup.choice.starts_anywhere(Instance())
@@ -154,20 +153,22 @@ async def test_where_neither_can_serve_the_archive_says_why(failure: errors.Idcf
     with pytest.raises(type(failure)) as raised:
         await setup.content()
     assert not setup.choice.elsewhere(Instance(), raised.value)  # both have been asked
-    assert setup.choice.elsewhere(Instance(), failure)  # of a body that was had from the archive
+    setup.wado.away = errors.QuotaSpent("come back tomorrow")  # and so it is whoever is asked first
+    with pytest.raises(type(failure)):
+        await setup.content()
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 async def test_one_place_alone_is_never_left(failure: errors.IdcfsError) -> None:
     for policy, first, other in (("wado", "wado", "bucket"), ("bucket", "bucket", "wado")):
         setup = Setup(cast("Policy", policy))
-        getattr(setup, first).error = failure
+        getattr(setup, first).error = copy(failure)
         with pytest.raises(type(failure)):
             await setup.content()
         with pytest.raises(type(failure)):
             await setup.choice.search_instances(Series())
         assert getattr(setup, other).asked == 0
-        assert not setup.choice.elsewhere(Instance(), failure)
+        assert not setup.choice.elsewhere(Instance(), failure, setup.wado.body)
 
 
 async def test_what_is_too_large_for_the_archive_is_not_asked_of_it() -> None:
@@ -208,16 +209,36 @@ async def test_the_buckets_come_first_while_somebody_reads_in_bulk() -> None:
     assert await Setup("wado").content() == b"wado"
 
 
-async def test_an_instance_moves_once_and_not_for_ever(autojump_clock: MockClock) -> None:
+async def test_an_instance_moves_and_not_for_ever(autojump_clock: MockClock) -> None:
     setup = Setup()
     assert not setup.choice.starts_anywhere(Instance())
     assert setup.choice.elsewhere(Instance(), None)
-    assert not setup.choice.elsewhere(Instance(), errors.Damaged("still"))
     assert setup.choice.starts_anywhere(Instance())
     assert not setup.choice.starts_anywhere(Instance(instance_uid="9"))
     assert await setup.content() == b"bucket"
     await trio.sleep(700)
     assert await setup.content() == b"wado"
+
+
+async def test_bytes_that_are_wrong_are_had_from_the_other_place_once() -> None:
+    setup, wrong = Setup(), errors.Damaged("of another instance")
+    async with setup.choice.fetch(Instance()) as one, setup.choice.fetch(Instance()) as another:
+        assert setup.choice.elsewhere(Instance(), wrong, one)
+        async with setup.choice.fetch(Instance()) as there:
+            assert setup.choice.elsewhere(Instance(), wrong, another)  # as wrong, and found out later
+            assert not setup.choice.elsewhere(Instance(), wrong, there)  # there is no third place
+    assert await setup.content() == b"bucket"
+
+
+async def test_what_the_bucket_sends_wrong_in_bulk_the_archive_may_send_right() -> None:
+    setup, wrong = Setup(most=32 * MIB), errors.Damaged("of another instance")
+    setup.choice.begin_bulk()
+    async with setup.choice.fetch(Instance()) as body:
+        assert setup.choice.elsewhere(Instance(), wrong, body)
+    assert await setup.content() == b"wado"
+    large = Instance(instance_uid="large", size=40 * MIB)
+    async with setup.choice.fetch(large) as body:
+        assert not setup.choice.elsewhere(large, wrong, body)
 
 
 @pytest.mark.parametrize("pause", [0.0, 20.0, 31.0])
@@ -260,7 +281,7 @@ async def test_a_series_costs_one_search() -> None:
 @pytest.mark.parametrize("failure", [*FAILURES, None], ids=lambda error: type(error).__name__)
 async def test_what_the_archive_cannot_list_the_bucket_lists(failure: errors.IdcfsError | None) -> None:
     setup = Setup()
-    setup.wado.error, setup.wado.uids = failure, ()
+    setup.wado.error, setup.wado.uids = copy(failure), ()
     assert await setup.choice.search_instances(Series()) == (["1.1", "1.2"], {"1.1": 7, "1.2": 7})
     setup.bucket.error = errors.Unreachable("nor this")
     with pytest.raises(type(failure) if failure else errors.Gone):

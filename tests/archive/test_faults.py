@@ -21,8 +21,8 @@ from idcfs.errors import IdcfsError
 from idcfs.settings import ArchiveSettings
 
 NOW = datetime(2026, 3, 1, 14, 5, 30, tzinfo=UTC)
-PROXY = ArchiveSettings("proxy", "https://proxy/dicomWeb", title="the public proxy")
-BUCKET = ArchiveSettings("aws", "https://bucket", has_daily_quota=False)
+PROXY = ArchiveSettings("proxy", "https://proxy/dicomWeb", title="the public proxy", has_daily_quota=True)
+BUCKET = ArchiveSettings("aws", "https://bucket")
 TIMEOUT_SECONDS = 60.0
 
 HTML = {"content-type": "text/html; charset=utf-8"}
@@ -149,7 +149,7 @@ def test_a_spent_quota(headers: dict[str, str], body: bytes, now: datetime, rene
 
 
 def test_an_archive_without_a_title_goes_by_its_name() -> None:
-    archive = ArchiveSettings("pacs:8042", "http://pacs:8042")
+    archive = ArchiveSettings("pacs:8042", "http://pacs:8042", has_daily_quota=True)
     assert str(judged(429, HTML, archive=archive)).startswith("pacs:8042's daily quota")
 
 

@@ -563,7 +563,7 @@ async def test_a_quota_is_renewed_and_the_log_says_both(
         asked.append(trio.current_time() - start)
         return httpx.Response(429, html="<p>Quota") if asked[-1] <= spent else httpx.Response(200, json=[1])
 
-    archive = ArchiveSettings(name="proxy", base_url="http://proxy", title="the public proxy")
+    archive = ArchiveSettings("proxy", "http://proxy", title="the public proxy", has_daily_quota=True)
     wire = httpx.MockTransport(handler)
     async with Transport(archive, TransportSettings(), Stats(), wire=wire, now=now) as transport:
         for _ in range(300):

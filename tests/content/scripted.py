@@ -17,7 +17,7 @@ import trio.testing
 
 from idcfs.content.blocks import MemoryTier
 from idcfs.content.disk import DiskTier
-from idcfs.content.instance import Instance
+from idcfs.content.instance import Body, Instance
 from idcfs.content.reader import Reader, Wish
 from idcfs.content.tiers import Tiers
 from idcfs.errors import IdcfsError
@@ -184,7 +184,7 @@ class ScriptedSource:
         script = self.scripts[instance.instance_uid]
         return (script[0] if isinstance(script, list) else script).ranges
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None) -> bool:
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
         """From the next place, if there is one."""
         self.reasons.append(reason)
         places = self.places.get(instance.instance_uid)

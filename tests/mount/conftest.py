@@ -15,6 +15,7 @@ import pytest
 
 from idcfs.namespace.index import open_catalog
 from scripts.harness import Mount, mounted
+from tests.twin.client import Twin
 
 NOWHERE = "http://127.0.0.1:9/dicomWeb"
 """An archive that nobody serves: whoever is mounted over it has not sent a request."""
@@ -23,6 +24,8 @@ PATIENCE_SECONDS = 20.0
 """How long is waited for what has to come; a test that succeeds never waits so long."""
 EVICTING = ("--memory-cache", "2MiB", "--cache-size", "8MiB")
 """Every tier evicts all the time."""
+PROXY_VARIABLE = "IDCFS_PROXY_URL"
+"""Where ``--archive proxy`` is; of it alone a daily quota is known."""
 STRICT = {"PYTHONWARNINGS": "error"}
 """Warnings are errors in the mount's process too."""
 SIGNS_OF_A_BUG = ("Traceback", "this is a bug", "Warning:")
@@ -54,6 +57,17 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
             return stack.enter_context(mounted(directory, *where, *options, state_dir=state, env=STRICT))
 
         yield make
+
+
+@pytest.fixture
+def as_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Twin], str]:
+    """Makes a twin the public proxy, and gives its name."""
+
+    def make(twin: Twin) -> str:
+        monkeypatch.setenv(PROXY_VARIABLE, twin.url)
+        return "proxy"
+
+    return make
 
 
 @contextlib.contextmanager

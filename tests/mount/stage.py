@@ -14,11 +14,12 @@ import pydicom
 
 from scripts.harness import Mount, mounted
 from tests.data import ct_series, write_index
-from tests.mount.conftest import STRICT, without_bugs
-from tests.mount.faults import LIMIT_SECONDS, SINGLE
+from tests.mount.conftest import PROXY_VARIABLE, STRICT, without_bugs
+from tests.mount.faults import LIMIT_SECONDS, MULTIPART, SINGLE
 from tests.twin.client import Twin
 
 SLICES = 260
+_OTHER = {SINGLE: "multipart", MULTIPART: "single_part"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def make_files(directory: Path) -> Path:
 def stages(
     files: Path, place: Path, options: Callable[[Twin], Sequence[str]], **knobs: Any
 ) -> Iterator[Callable[[str], Stage]]:
-    """What gives the stage whose archive answers in that form: made when it is first asked for.
+    """What gives the stage whose archive, the proxy, answers in that form: made when it is first asked for.
 
     :param options: of its mount, besides the usual ones.
     """
@@ -77,11 +78,10 @@ def stages(
 
         @functools.cache
         def make(form: str) -> Stage:
-            habits = knobs | ({"multipart": False} if form == SINGLE else {})
-            twin = stack.enter_context(Twin(data=files, **habits))
-            usual = ("--archive", twin.url, "--index", index, "--cache-dir", place / f"cache-{form}", "--prefetch", "0")
-            directory, state = place.resolve() / form, place / "state"
-            mount = mounted(directory, *usual, *options(twin), state_dir=state, env=STRICT)
+            twin = stack.enter_context(Twin(data=files, **knobs | {_OTHER[form]: False}))
+            usual = ("--archive", "proxy", "--index", index, "--cache-dir", place / f"cache-{form}", "--prefetch", "0")
+            directory, state, env = place.resolve() / form, place / "state", STRICT | {PROXY_VARIABLE: twin.url}
+            mount = mounted(directory, *usual, *options(twin), state_dir=state, env=env)
             return _stage(files, stack.enter_context(mount), twin)
 
         yield make

@@ -74,20 +74,27 @@ def test_what_the_files_are_is_asked_once(mount: MountMaker, twin: Twin, sample_
 
 
 def test_a_quota_that_is_spent_shows_in_the_log_only(
-    mount: MountMaker, twin: Twin, sample: Path, sample_index: Path, log_of: Callable[[], str]
+    mount: MountMaker,
+    as_proxy: Callable[[Twin], str],
+    twin: Twin,
+    sample: Path,
+    sample_index: Path,
+    log_of: Callable[[], str],
 ) -> None:
     twin.set(match=WADO, quota_bytes=0)
-    made = mount(twin.url, "--index", sample_index, *buckets(twin))
+    made = mount(as_proxy(twin), "--index", sample_index, *buckets(twin))
     assert originals(made.path) == originals(sample)
     assert counters(made)["errors"] == 0
-    assert "quota is spent until 00:00 UTC" in log_of()
+    assert "the public proxy's daily quota is spent until 00:00 UTC" in log_of()
     assert "the buckets are read" in log_of()
     assert twin.counters()["statuses"]["429"] < 20  # of 134 lists and files
 
 
-def test_a_quota_that_is_spent_half_way(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path) -> None:
+def test_a_quota_that_is_spent_half_way(
+    mount: MountMaker, as_proxy: Callable[[Twin], str], twin: Twin, sample: Path, sample_index: Path
+) -> None:
     twin.set(match=WADO, quota_bytes=8_000_000)
-    made = mount(twin.url, "--index", sample_index, *buckets(twin))
+    made = mount(as_proxy(twin), "--index", sample_index, *buckets(twin))
     assert originals(made.path) == originals(sample)
     numbers = counters(made)
     assert numbers["errors"] == 0

@@ -83,9 +83,14 @@ def test_an_archive_that_dies_and_comes_back(
 
 
 def test_a_quota_is_spent_and_renewed(
-    mount: MountMaker, twin: Twin, sample_index: Path, log_of: Callable[[], str]
+    mount: MountMaker,
+    as_proxy: Callable[[Twin], str],
+    twin: Twin,
+    sample_index: Path,
+    log_of: Callable[[], str],
 ) -> None:
-    made = mount(twin.url, "--index", sample_index, "--timeout", "10", "--prefetch", "0")
+    options = ("--index", sample_index, "--timeout", "10", "--prefetch", "0", "--content", "wado")
+    made = mount(as_proxy(twin), *options)
     series = a_series(made)
     twin.set(match="/instances/", quota_bytes=2_000_000)
     files = sorted(series.iterdir())
@@ -95,7 +100,7 @@ def test_a_quota_is_spent_and_renewed(
     assert 1 <= statuses(twin, 429) <= 1 + 5
     assert open_and_fast(made)[0] == 1
     [complaint] = complaints(log_of())
-    assert "'s daily quota is spent until 00:00 UTC" in complaint
+    assert "the public proxy's daily quota is spent until 00:00 UTC" in complaint
     twin.set(quota_bytes=None)
     assert eventually(lambda: errno_of(files[-1].read_bytes) == 0)
     assert [errno_of(path.read_bytes) for path in files] == [0] * len(files)

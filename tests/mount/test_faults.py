@@ -177,10 +177,15 @@ def test_the_wrong_protocol(
 
 
 def test_a_quota_that_is_spent_in_mid_walk(
-    mount: MountMaker, twin: Twin, sample: Path, sample_index: Path, log_of: Callable[[], str]
+    mount: MountMaker,
+    as_proxy: Callable[[Twin], str],
+    twin: Twin,
+    sample: Path,
+    sample_index: Path,
+    log_of: Callable[[], str],
 ) -> None:
     """What came before it is right and stays; the rest is EDQUOT, in one line of the log, until there is more."""
-    made = mount(twin.url, "--index", sample_index, *SHORT, "--prefetch", "0")
+    made = mount(as_proxy(twin), "--index", sample_index, *SHORT, "--prefetch", "0")
     (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
     paths = sorted(series.iterdir())
     twin.set(match="/instances/", quota_bytes=3_000_000, quota_cuts=True)

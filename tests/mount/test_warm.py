@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -406,8 +407,11 @@ def test_a_mount_that_goes_away_ends_it_with_one_line(how: str, made: Mount, twi
     assert stderr == "idcfs: gave up: the mount is gone; run it again to go on\n"
 
 
-def test_an_archive_that_gives_no_more_ends_it(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
-    made = mount(twin.url, "--index", sample_index, "--prefetch", "0")  # what is fetched ahead succeeds in between
+def test_an_archive_that_gives_no_more_ends_it(
+    mount: MountMaker, as_proxy: Callable[[Twin], str], twin: Twin, sample_index: Path
+) -> None:
+    options = ("--content", "wado", "--prefetch", "0")  # what is fetched ahead succeeds in between
+    made = mount(as_proxy(twin), "--index", sample_index, *options)
     twin.set(match="/instances/", quota_bytes=2_000_000)
     done = warm(made.path)
     assert done.returncode == 1

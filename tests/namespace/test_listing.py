@@ -29,7 +29,7 @@ GIB = 2**30
 
 
 def series(instances: int | None = 3, total_bytes: int | None = 900_000, content: str = "uuid") -> Series:
-    return Series("1.2", "1.2.3", instances, total_bytes, content, frozenset())
+    return Series("1.2", "1.2.3", instances, total_bytes, content, frozenset(), "idc-open-data")
 
 
 def numbered(row: int, instances: int | None = 3) -> Series:
@@ -673,3 +673,19 @@ async def test_who_wants_sizes_asks_again_until_the_archive_tells_them(tmp_path:
             assert listing.exact_size(1) == 300_000
             await listings.sync()
         assert archive.calls == calls
+
+
+async def test_what_is_in_no_bucket_is_asked_for_once(tmp_path: Path) -> None:
+    archive = Archive()
+    for _ in range(2):
+        async with listings_of(archive, tmp_path, wants_sizes=True) as listings:
+            await listings.get(5, replace(series(), bucket=""))
+            await listings.sync()
+    assert archive.calls == 1
+
+
+async def test_sizes_that_come_with_the_list_and_do_not_add_up_are_counted_too(tmp_path: Path) -> None:
+    archive = Archive(sizes=dict.fromkeys(uids(3), 300_001))
+    async with listings_of(archive, tmp_path, wants_sizes=True) as listings:
+        await listings.get(5, series())
+    assert archive.stats["series_drifted"] == 1
