@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import httpx
 
@@ -26,17 +24,6 @@ class MotoS3(Server):
 
     name = "moto's S3"
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        self._client = httpx.Client(base_url=self.host_url, timeout=60, trust_env=False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._client.close()
-        super().__exit__(kind, error, traceback)
-
     def store(self, data: Path) -> None:
         """Puts the DICOM files of a directory into the buckets in which the index names them."""
         for series, files in stored_series(data):
@@ -46,11 +33,11 @@ class MotoS3(Server):
 
     def make_bucket(self, bucket: str) -> None:
         """Makes a bucket that everybody may read; nothing happens if it is there."""
-        self._client.put(f"/{bucket}", headers={"x-amz-acl": "public-read"}).raise_for_status()
+        self.client.put(f"/{bucket}", headers={"x-amz-acl": "public-read"}).raise_for_status()
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Stores an object that everybody may read."""
-        self._client.put(f"/{bucket}/{key}", content=content, headers={"x-amz-acl": "public-read"}).raise_for_status()
+        self.client.put(f"/{bucket}/{key}", content=content, headers={"x-amz-acl": "public-read"}).raise_for_status()
 
     def command(self) -> Sequence[str | Path]:
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]

@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import httpx
 
@@ -33,17 +31,6 @@ class Orthanc(Server):
         super().__init__(start_seconds)
         self._options = options
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        self._client = httpx.Client(base_url=self.host_url, timeout=60, trust_env=False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._client.close()
-        super().__exit__(kind, error, traceback)
-
     @property
     def url(self) -> str:
         """The DICOMweb root, without a trailing slash."""
@@ -52,7 +39,7 @@ class Orthanc(Server):
     def upload(self, path: Path) -> bool:
         """Stores a file; False if Orthanc rejects it."""
         # Orthanc drops idle connections after 1.0 s and races whoever reuses one: a connection for every upload.
-        response = self._client.post("/instances", content=path.read_bytes(), headers={"Connection": "close"})
+        response = self.client.post("/instances", content=path.read_bytes(), headers={"Connection": "close"})
         return response.status_code == 200
 
     def upload_all(self, paths: Iterable[Path], workers: int = 8) -> list[Path]:

@@ -32,6 +32,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._log: IO[bytes] | None = None
+        self._client: httpx.Client | None = None
         self.port = 0
 
     def command(self) -> Sequence[str | Path]:
@@ -47,6 +48,7 @@ class Server:
         self._log = (self.directory / "log").open("wb")
         try:
             self._start()
+            self._client = httpx.Client(base_url=self.host_url, timeout=60, trust_env=False)
         except BaseException:
             self.stop()
             raise
@@ -63,6 +65,13 @@ class Server:
     def host_url(self) -> str:
         """``http://127.0.0.1:PORT``"""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> httpx.Client:
+        """Asks it, over connections that are kept; raises if it does not run."""
+        if self._client is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._client
 
     @property
     def directory(self) -> Path:
@@ -84,6 +93,9 @@ class Server:
 
     def stop(self) -> None:
         """Ends the process and its group, and removes what it wrote."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         self._kill()
         if self._log is not None:
             self._log.close()
