@@ -1,9 +1,10 @@
-"""A mount on which one fault after the other is played."""
+"""What tests find in a mount, and a mount on which one fault after the other is played."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import pydicom
 
-from scripts.harness import Mount, mounted
+from scripts.harness import Mount, mounted, status
 from tests.data import ct_series, write_index
 from tests.mount.conftest import PROXY_VARIABLE, STRICT, without_bugs
 from tests.mount.faults import LIMIT_SECONDS, MULTIPART, SINGLE
@@ -101,6 +102,23 @@ def _stage(files: Path, mount: Mount, twin: Twin) -> Stage:
         alone=[path for directory in directories[:20] for path in directory.iterdir()],
         unlisted=directories[20:],
     )
+
+
+def a_series(mount: Mount, instances: int = 60, collection: str = "chest_twin") -> Path:
+    """The one series of the sample's collection with so many instances; the 60 are of 0.5 MB."""
+    (series,) = [path for path in mount.path.glob(f"{collection}/*/*/*") if len(os.listdir(path)) == instances]
+    return series
+
+
+def counters(mount: Mount) -> dict[str, Any]:
+    """What the mount has counted so far."""
+    found: dict[str, Any] = status(mount.path)["counters"]
+    return found
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The files below a directory, of a mount or of what is served, by SOPInstanceUID."""
+    return {path.stem: path.read_bytes() for path in sorted(directory.rglob("*.dcm"))}
 
 
 def errno_of(call: Callable[[], Any]) -> int:

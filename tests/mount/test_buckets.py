@@ -8,14 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from idcfs.settings import MIB
-from scripts.harness import IDCFS, Mount, status
+from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
 from tests.mount.conftest import NOWHERE, MountMaker
+from tests.mount.stage import a_series, contents, counters
 from tests.twin.client import Twin
 
 WADO = "/dicomWeb"
@@ -24,15 +24,6 @@ WADO = "/dicomWeb"
 
 def buckets(twin: Twin) -> tuple[str, str]:
     return "--bucket", twin.bucket_url("{bucket}")
-
-
-def counters(made: Mount) -> dict[str, Any]:
-    found: dict[str, Any] = status(made.path)["counters"]
-    return found
-
-
-def originals(directory: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in directory.rglob("*.dcm")}
 
 
 def sizes(made: Mount) -> dict[str, int]:
@@ -44,17 +35,11 @@ def asked(twin: Twin) -> set[str]:
     return set(twin.counters()["requests"])
 
 
-def a_series(made: Mount) -> Path:
-    """A directory of 60 instances of 0.5 MB."""
-    (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
-    return series
-
-
 def test_the_buckets_alone_serve_everything(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path) -> None:
-    stored = originals(sample)
+    stored = contents(sample)
     made = mount(NOWHERE, "--index", sample_index, "--content", "bucket", *buckets(twin))
     assert sizes(made) == {uid: len(data) for uid, data in stored.items()}  # exact before any is opened
-    assert originals(made.path) == stored
+    assert contents(made.path) == stored
     assert asked(twin) == {"bucket_list", "bucket_object"}
     assert counters(made)["errors"] == 0
 
@@ -83,7 +68,7 @@ def test_a_quota_that_is_spent_shows_in_the_log_only(
 ) -> None:
     twin.set(match=WADO, quota_bytes=0)
     made = mount(as_proxy(twin), "--index", sample_index, *buckets(twin))
-    assert originals(made.path) == originals(sample)
+    assert contents(made.path) == contents(sample)
     assert counters(made)["errors"] == 0
     assert "the public proxy's daily quota is spent until 00:00 UTC" in log_of()
     assert "the buckets are read" in log_of()
@@ -95,7 +80,7 @@ def test_a_quota_that_is_spent_half_way(
 ) -> None:
     twin.set(match=WADO, quota_bytes=8_000_000)
     made = mount(as_proxy(twin), "--index", sample_index, *buckets(twin))
-    assert originals(made.path) == originals(sample)
+    assert contents(made.path) == contents(sample)
     numbers = counters(made)
     assert numbers["errors"] == 0
     assert 0 < numbers["bucket_downloads"] < numbers["downloads"]
@@ -107,12 +92,12 @@ def test_an_archive_without_a_series_is_no_archive_without_its_files(
 ) -> None:
     made = mount(twin.url, "--index", sample_index, *buckets(twin))
     (series,) = [path for path in made.path.glob("rider_twin/*/*/*") if len(os.listdir(path)) == 6]
-    stored = originals(sample)
+    stored = contents(sample)
     twin.set(match=series.name, fail_always=status_code)
-    (other,) = [path for path in made.path.glob("rider_twin/*/*/*") if len(os.listdir(path)) == 40]
+    other = a_series(made, 40, "rider_twin")
     twin.reset()
     twin.set(match=f"{WADO}/studies/{other.parent.name}/series/{other.name}", fail_always=status_code)
-    assert originals(other) == {path.stem: stored[path.stem] for path in other.iterdir()}
+    assert contents(other) == {path.stem: stored[path.stem] for path in other.iterdir()}
     assert counters(made)["bucket_downloads"] == 40
 
 
@@ -153,7 +138,7 @@ def test_what_the_archive_lists_is_what_is_shown_and_the_difference_is_counted(
 def test_sizes_are_exact_where_that_is_asked_for(
     mount: MountMaker, twin: Twin, sample: Path, sample_index: Path
 ) -> None:
-    stored = {uid: len(data) for uid, data in originals(sample).items()}
+    stored = {uid: len(data) for uid, data in contents(sample).items()}
     plain = mount(twin.url, "--index", sample_index, at="plain")
     assert sizes(plain) != stored
     options = ("--index", sample_index, "--exact-sizes", *buckets(twin))
@@ -172,7 +157,7 @@ def test_warm_takes_what_it_fetches_from_the_buckets(mount: MountMaker, twin: Tw
     subprocess.run([*IDCFS, "warm", series], check=True, capture_output=True)
     assert asked(twin) == {"bucket_list", "bucket_object"}
     twin.reset()
-    (other,) = [path for path in made.path.glob("rider_twin/*/*/*") if len(os.listdir(path)) == 40]
+    other = a_series(made, 40, "rider_twin")
     min(other.iterdir()).read_bytes()  # and who reads after it does not
     assert "bucket_object" not in asked(twin)
 

@@ -18,22 +18,13 @@ import SimpleITK as sitk
 
 from idcfs.content import upkeep
 from idcfs.namespace import store
-from scripts.harness import IDCFS, Mount, run, status
+from scripts.harness import IDCFS, Mount, run
 from tests.data import multiframe, write_index
 from tests.mount.conftest import EVICTING, MountMaker, eventually
-from tests.mount.stage import errno_of
+from tests.mount.stage import contents, counters, errno_of
 from tests.twin.client import Twin
 
 MIB = 1024 * 1024
-
-
-def counters(mount: Mount) -> dict[str, int]:
-    found: dict[str, int] = status(mount.path)["counters"]
-    return found
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(directory.rglob("*.dcm"))}
 
 
 def forget_pages(*files: Path) -> None:
@@ -100,7 +91,7 @@ def test_after_a_remount_neither_lists_nor_sizes_nor_contents_are_asked_for(
     assert run(["ls", "-ln", again.path / chest]) == listed
     for name, content in contents(again.path / chest).items():
         assert content == originals[name]
-        assert (again.path / chest / name).stat().st_size == len(content)
+        assert (again.path / chest / f"{name}.dcm").stat().st_size == len(content)
     assert counters(again)["requests"] == 0
     assert not twin.counters()["requests"]
 
@@ -241,7 +232,7 @@ def assert_only_what_is_cached_is_there(made: Mount, chest: Path, originals: dic
     found = contents(made.path / chest)
     assert len(found) == 60
     assert all(content == originals[name] for name, content in found.items())
-    assert all((made.path / chest / name).stat().st_size == len(found[name]) for name in found)
+    assert all((made.path / chest / f"{name}.dcm").stat().st_size == len(found[name]) for name in found)
     assert errno_of(lambda: os.stat(made.path / chest / "1.2.3.dcm")) == errno.ENOENT
     others = [path for path in made.path.glob("*/*/*/*") if path != made.path / chest]
     assert others
@@ -340,7 +331,7 @@ def test_with_every_tier_evicting_all_the_time_bytes_are_right(
     chance = random.Random(1)
 
     def read(file: Path) -> bool:
-        content = originals[file.name]
+        content = originals[file.stem]
         with file.open("rb", buffering=0) as handle:
             places = [chance.randrange(len(content)) for _ in range(5)]
             pieces = all(os.pread(handle.fileno(), 5000, place) == content[place : place + 5000] for place in places)

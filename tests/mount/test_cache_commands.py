@@ -15,7 +15,8 @@ import pytest
 from idcfs import cli
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import MountMaker, eventually
-from tests.mount.test_warm import read_all, stored, warm
+from tests.mount.stage import contents
+from tests.mount.test_warm import warm
 from tests.twin.client import Twin
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,7 +45,7 @@ def filled(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path, tmp_
     """A mount whose cache in ``tmp_path / "cache"`` holds the whole archive."""
     made = mount(twin.url, "--index", sample_index)
     assert warm(made.path).returncode == 0
-    size = sum(map(len, stored(sample).values()))
+    size = sum(map(len, contents(sample).values()))
     assert eventually(lambda: info(tmp_path / "cache")["content_bytes"] >= size)
     return made
 
@@ -61,7 +62,7 @@ def blocks(directory: Path) -> list[Path]:
 
 def test_info_shows_what_is_kept(cache: Command, filled: Mount, tmp_path: Path, sample: Path) -> None:
     unmounted(filled)
-    expected = stored(sample)
+    expected = contents(sample)
     found = info(tmp_path / "cache")
     assert found["cache_dir"] == str(tmp_path / "cache")
     assert (found["instances"], found["series"]) == (len(expected), 9)
@@ -90,7 +91,7 @@ def test_clear_removes_it_while_a_mount_goes_on(cache: Command, filled: Mount, t
     assert abs(int(match[1].replace(",", "")) - (held - left)) < held / 10
     assert not blocks(tmp_path / "cache")
     assert list((tmp_path / "cache").glob("catalog-*.arrow"))
-    assert read_all(filled.path) == stored(sample)
+    assert contents(filled.path) == contents(sample)
     assert warm(filled.path).returncode == 0
 
 
@@ -102,7 +103,7 @@ def test_after_clear_the_next_mount_fetches_again(
     empty = info(tmp_path / "cache")
     assert [empty[name] for name in ("blocks", "content_bytes", "instances", "series", "lists", "sizes")] == [0] * 6
     made = mount(twin.url, "--index", sample_index)
-    assert len(read_all(made.path / "rider_twin")) == 47
+    assert len(contents(made.path / "rider_twin")) == 47
     assert status(made.path)["counters"]["wado_requests"] >= 47
 
 
@@ -126,7 +127,7 @@ def test_verify_removes_what_is_damaged_and_nothing_else(
     again = cache("verify", "--cache-dir", tmp_path / "cache")
     assert (again.returncode, again.stdout.startswith(f"good blocks: {count - 1} (")) == (0, True)
     made = mount(twin.url, "--index", sample_index, "--prefetch", "0")
-    assert read_all(made.path) == stored(sample)
+    assert contents(made.path) == contents(sample)
     assert status(made.path)["counters"]["wado_requests"] == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from scripts.harness import Mount, status
 from tests.mount.conftest import NOWHERE, MountMaker, eventually
-from tests.mount.stage import errno_of
+from tests.mount.stage import a_series, contents, counters, errno_of
 from tests.twin.client import Twin
 
 TIMEOUT_SECONDS = 2.0
@@ -23,12 +23,6 @@ TIMEOUT_SECONDS = 2.0
 def mounted_twin(mount: MountMaker, twin: Twin, sample_index: Path) -> Mount:
     """The sample archive, with a short timeout."""
     return mount(twin.url, "--index", sample_index, "--timeout", str(TIMEOUT_SECONDS))
-
-
-def a_series(mount: Mount) -> Path:
-    """A directory of 60 instances of 0.5 MB."""
-    (series,) = [path for path in mount.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
-    return series
 
 
 def test_transcoded_bytes_are_an_error(mount: MountMaker, sample: Path, sample_index: Path) -> None:
@@ -92,10 +86,8 @@ def test_what_archives_are_like_does_not_show(
 ) -> None:
     with Twin(data=sample, **knobs) as twin:
         made = mount(twin.url, "--index", sample_index)
-        assert {path.stem: path.read_bytes() for path in made.path.rglob("*.dcm")} == {
-            path.stem: path.read_bytes() for path in sample.rglob("*.dcm")
-        }
-        assert status(made.path)["counters"]["errors"] == 0
+        assert contents(made.path) == contents(sample)
+        assert counters(made)["errors"] == 0
 
 
 def test_a_broken_connection_is_resumed_without_the_reader_noticing(

@@ -18,7 +18,7 @@ from scripts.harness import Mount
 from tests.data import multiframe, write_index
 from tests.mount.conftest import MountMaker, eventually
 from tests.mount.faults import FAULTS, LIMIT_SECONDS, LISTING_FAULTS, MULTIPART, SINGLE, TIMEOUT_SECONDS, Fault
-from tests.mount.stage import Stage, errno_of, make_files, stages
+from tests.mount.stage import Stage, a_series, errno_of, make_files, stages
 from tests.nginx import Nginx
 from tests.twin.client import Twin
 
@@ -186,8 +186,7 @@ def test_a_quota_that_is_spent_in_mid_walk(
 ) -> None:
     """What came before it is right and stays; the rest is EDQUOT, in one line of the log, until there is more."""
     made = mount(as_proxy(twin), "--index", sample_index, *SHORT, "--prefetch", "0")
-    (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
-    paths = sorted(series.iterdir())
+    paths = sorted(a_series(made).iterdir())
     twin.set(match="/instances/", quota_bytes=3_000_000, quota_cuts=True)
     answers: list[Any] = [errno_of(path.read_bytes) for path in paths]
     served = answers.index(errno.EDQUOT)

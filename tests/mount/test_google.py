@@ -15,7 +15,7 @@ import pytest
 from idcfs.settings import GOOGLE_STORE
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import MountMaker, eventually
-from tests.mount.stage import errno_of
+from tests.mount.stage import a_series, contents, errno_of
 from tests.mount.test_lifecycle import idcfs
 from tests.tokens import REVOKED, TokenEndpoint
 from tests.twin.client import Twin
@@ -54,10 +54,6 @@ def google(
     return lambda *options: mount("google", "--index", sample_index, "--prefetch", "0", "--content", "wado", *options)
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sorted(directory.rglob("*.dcm"))}
-
-
 def used(twin: Twin, kind: str = "wado_instance") -> list[str]:
     """The tokens that came with the requests, in order."""
     return [seen["authorization"].removeprefix("Bearer ") for seen in twin.counters()["last"] if seen["kind"] == kind]
@@ -65,8 +61,7 @@ def used(twin: Twin, kind: str = "wado_instance") -> list[str]:
 
 def files(mount: Mount) -> list[Path]:
     """Those of a series of 60."""
-    (series,) = [path for path in mount.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
-    return sorted(series.iterdir())
+    return sorted(a_series(mount).iterdir())
 
 
 def test_everything_is_read_with_one_token_from_the_store_of_the_indexs_release(

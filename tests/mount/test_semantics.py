@@ -18,6 +18,7 @@ from idcfs import mounts
 from scripts.harness import IDCFS, Mount, run, status
 from tests.data import ct_series, mr_series
 from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.stage import a_series, contents
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -218,9 +219,7 @@ def test_hostile_names_are_all_reachable(mount: MountMaker, twin: Twin, sample_i
 def test_an_archive_without_an_index_is_one_collection(mount: MountMaker, twin: Twin, sample: Path) -> None:
     made = mount(twin.url, "--index", "qido")
     assert os.listdir(made.path) == [f"127.0.0.1:{twin.port}"]
-    assert {path.stem: path.read_bytes() for path in made.path.glob("*/*/*/*/*")} == {
-        path.stem: path.read_bytes() for path in sample.rglob("*.dcm")
-    }
+    assert contents(made.path) == contents(sample)
 
 
 def test_what_a_server_receives_later_shows_after_the_next_mount(mount: MountMaker, tmp_path: Path) -> None:
@@ -268,7 +267,7 @@ def test_the_kernels_limits_are_raised(mount: MountMaker, sample_index: Path) ->
 def test_slow_files_do_not_hold_up_a_fast_one(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
     """32 readers wait for instances that do not come; a file at hand, and stat, are served all the same."""
     made = mount(twin.url, "--index", sample_index, "--timeout", "60")
-    (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
+    series = a_series(made)
     fast, *slow = sorted(series.iterdir())
     content = fast.read_bytes()
     twin.set(match="/instances/", stall_after_bytes=0)

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from idcfs.settings import MIB
 from scripts.harness import Mount, mounted, run, status
 from tests.mount.conftest import EVICTING, STRICT, MountMaker, without_bugs
+from tests.mount.stage import a_series
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -101,7 +102,7 @@ def test_files_never_opened_before_are_copied_whole(
 ) -> None:
     """Their sizes are provisional when the tool first asks."""
     made = mount(twin.url, "--index", sample_index)
-    (source,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
+    source = a_series(made)
     target = tmp_path / "copy"
     target.mkdir()
     run([word.format(source=source, to=target) for word in archive])

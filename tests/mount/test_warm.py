@@ -19,8 +19,9 @@ import pytest
 from idcfs import cli, cli_warm, mounts, running
 from idcfs.errors import UsageError
 from idcfs.settings import MIB
-from scripts.harness import IDCFS, Mount, run, status
+from scripts.harness import IDCFS, Mount, run
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.stage import a_series, contents, counters
 from tests.twin.client import Twin
 
 DOES_NOT_HOLD = (
@@ -50,41 +51,22 @@ def summary(stdout: str) -> tuple[int, int, int]:
     return files, size, failed
 
 
-def counters(made: Mount) -> dict[str, Any]:
-    found: dict[str, Any] = status(made.path)["counters"]
-    return found
-
-
-def read_all(directory: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in directory.rglob("*.dcm")}
-
-
-def stored(sample: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sample.rglob("*.dcm")}
-
-
 @pytest.fixture
 def made(mount: MountMaker, twin: Twin, sample_index: Path) -> Mount:
     return mount(twin.url, "--index", sample_index)
-
-
-def a_series(made: Mount) -> Path:
-    """A directory of 60 instances of 0.5 MB."""
-    (series,) = [path for path in made.path.glob("chest_twin/*/*/*") if len(os.listdir(path)) == 60]
-    return series
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
 
 
 def test_what_is_warm_is_read_without_a_request(made: Mount, sample: Path) -> None:
-    expected = stored(sample)
+    expected = contents(sample)
     whole = (len(expected), sum(map(len, expected.values())), 0)
     done = warm(made.path)
     assert (done.returncode, done.stderr, summary(done.stdout)) == (0, "", whole)
     before = counters(made)["requests"]
     assert before > len(expected)
-    assert read_all(made.path) == expected
+    assert contents(made.path) == expected
     again = warm(made.path)
     assert (again.returncode, again.stderr, summary(again.stdout)) == (0, "", whole)
     assert counters(made)["requests"] == before
@@ -96,7 +78,7 @@ def test_what_is_warm_stays_so_without_an_archive(
     assert warm(made.path).returncode == 0
     run([*IDCFS, "umount", made.path])
     again = mount(twin.url, "--index", sample_index, "--offline")
-    assert read_all(again.path) == stored(sample)
+    assert contents(again.path) == contents(sample)
     assert counters(again)["requests"] == 0
 
 
@@ -108,8 +90,8 @@ def test_when_it_ends_all_is_on_disk_whatever_comes_next(
     os.kill(made.pid, signal.SIGKILL)
     subprocess.run(["fusermount3", "-u", "-z", made.path], check=True)
     again = mount(twin.url, "--index", sample_index, "--offline")
-    expected = stored(sample)
-    found = read_all(again.path / series.relative_to(made.path))
+    expected = contents(sample)
+    found = contents(again.path / series.relative_to(made.path))
     assert len(found) == 60
     assert all(content == expected[name] for name, content in found.items())
 
@@ -291,7 +273,7 @@ def test_a_signal_stops_it_at_once_and_it_goes_on_the_next_time(
     twin.reset()
     again = warm(made.path)
     assert (again.returncode, again.stderr) == (0, "")
-    assert read_all(made.path) == stored(sample)
+    assert contents(made.path) == contents(sample)
 
 
 def test_a_signal_ends_it_while_paths_are_looked_at(made: Mount, twin: Twin) -> None:
@@ -344,8 +326,8 @@ def test_what_is_gone_from_the_disk_is_kept_again_by_a_mount_that_has_it_in_memo
     assert warm(series).returncode == 0
     run([*IDCFS, "umount", made.path])
     offline = mount(twin.url, "--index", sample_index, "--offline")
-    expected = stored(sample)
-    found = read_all(offline.path / series.relative_to(made.path))
+    expected = contents(sample)
+    found = contents(offline.path / series.relative_to(made.path))
     assert len(found) == 60
     assert all(content == expected[name] for name, content in found.items())
 
@@ -365,7 +347,7 @@ def test_offline_nothing_has_to_go_for_a_smaller_cache(
     run([*IDCFS, "umount", made.path])
     offline = mount(twin.url, "--index", sample_index, "--offline", "--cache-size", "4MiB")
     for _ in range(2):
-        assert len(read_all(offline.path / series.relative_to(made.path))) == 60
+        assert len(contents(offline.path / series.relative_to(made.path))) == 60
         assert warm(offline.path / series.relative_to(made.path)).returncode == 0
 
 
