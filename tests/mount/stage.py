@@ -7,6 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pydicom
 
 from scripts.harness import Mount, mounted, status
 from tests.data import ct_series, write_index
-from tests.mount.conftest import PROXY_VARIABLE, STRICT, without_bugs
+from tests.mount.conftest import PROXY_VARIABLE, STRICT, eventually, without_bugs
 from tests.mount.faults import LIMIT_SECONDS, MULTIPART, SINGLE
 from tests.twin.client import Twin
 
@@ -119,6 +120,19 @@ def counters(mount: Mount) -> dict[str, Any]:
 def contents(directory: Path) -> dict[str, bytes]:
     """The files below a directory, of a mount or of what is served, by SOPInstanceUID."""
     return {path.stem: path.read_bytes() for path in sorted(directory.rglob("*.dcm"))}
+
+
+def read_over_a_break(mount: Mount, twin: Twin, path: Path) -> bytes:
+    """The file, if the connection it comes over ends after some 300 kB of it, and the archive takes a new one."""
+    before = counters(mount)["bytes_from_archive"]
+    twin.set(match="/instances/", stall_after_bytes=300_000)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(path.read_bytes)
+        assert eventually(lambda: counters(mount)["bytes_from_archive"] - before > 200_000)
+        assert not reading.done()
+        twin.hang_up()
+        twin.set(stall_after_bytes=None)
+        return reading.result()
 
 
 def errno_of(call: Callable[[], Any]) -> int:

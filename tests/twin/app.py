@@ -160,7 +160,10 @@ class TwinApp:
         )
 
     async def _control(self, request: Request) -> Reply:
-        """``/_twin/knobs``: GET, PUT (some knobs, as JSON), DELETE; ``/_twin/counters``: GET, DELETE."""
+        """``/_twin/knobs``: GET, PUT (some knobs, as JSON), DELETE; ``/_twin/counters``: GET, DELETE.
+
+        ``/_twin/connections``: DELETE, which ends them all, mid-answer; this one does not count.
+        """
         name = request.url.path.removeprefix(CONTROL)
         if name == "knobs":
             if request.method == "PUT":
@@ -175,6 +178,10 @@ class TwinApp:
             if request.method == "DELETE":
                 self._state.reset_counters()
             return json_reply(self._state.counters())
+        if name == "connections" and request.method == "DELETE":
+            for connection in self._state.connections:
+                connection.transport.abort()
+            return json_reply({})
         return error_reply(404)
 
 

@@ -126,6 +126,10 @@ class Twin:
         """Counters at zero; the knobs stay."""
         self._control("DELETE", "counters")
 
+    def hang_up(self) -> None:
+        """Ends every connection at once, mid-answer; new ones are served."""
+        self._control("DELETE", "connections")
+
     def counters(self) -> dict[str, Any]:
         """What the twin has seen since the start or the last reset (``tests.twin.state.State.counters``)."""
         return self._control("GET", "counters")

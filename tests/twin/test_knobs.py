@@ -163,6 +163,20 @@ def test_connections_that_end_before_the_first_byte(twin: Twin, client: httpx.Cl
             client.get(url)
 
 
+def test_connections_end_in_mid_answer_when_they_are_told_to(
+    twin: Twin, client: httpx.Client, url: str, content: bytes
+) -> None:
+    twin.set(stall_after_bytes=1_000)
+    with client.stream("GET", url) as answer:
+        pieces = answer.iter_bytes()
+        assert next(pieces) == content[:1_000]
+        twin.hang_up()
+        with pytest.raises(httpx.RemoteProtocolError):
+            next(pieces)
+    twin.set(stall_after_bytes=None)
+    assert client.get(url).content == content
+
+
 def test_a_silent_archive_notices_that_nobody_waits(twin: Twin, client: httpx.Client, url: str) -> None:
     twin.set(latency_seconds=60)
     with pytest.raises(httpx.ReadTimeout):
