@@ -11,6 +11,7 @@ import pytest
 
 from tests.data import ct_series, pydicom_files, sample_archive, whole_slide, write_index
 from tests.orthanc import Orthanc
+from tests.tokens import TokenEndpoint
 from tests.twin.client import Twin
 
 
@@ -82,3 +83,10 @@ def twin(sample_twin: Twin) -> Iterator[Twin]:
     sample_twin.reset()
     yield sample_twin
     sample_twin.reset()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    """Where Google gives tokens; one for each test."""
+    with TokenEndpoint() as server:
+        yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,12 +30,6 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, twi
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_HEALTHCARE", f"{twin.host_url}/")
-
-
-@pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as server:
-        yield server
 
 
 @pytest.fixture
