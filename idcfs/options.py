@@ -184,14 +184,14 @@ def _bucket_settings(text: str) -> BucketSettings:
     for known in (AWS, GCS):
         if text == known.name:
             return known
-    name = _netloc(text.replace("{bucket}", "bucket"))
-    if not _is_base_url(text.replace("{bucket}", "bucket")):
+    example = text.replace("{bucket}", "bucket")
+    if not _is_base_url(example) or re.search(r"[{}]", example):
         shown = _without_secrets(text)
         raise UsageError(
             f"--bucket {shown!r}: give aws, gcs or a bucket's URL, in which {{bucket}} stands for its name "
             "(http://127.0.0.1:9000/{bucket})"
         )
-    return BucketSettings(name.removeprefix("bucket."), text.rstrip("/"))
+    return BucketSettings(_netloc(example).removeprefix("bucket."), text.rstrip("/"))
 
 
 def _without_secrets(url: str) -> str:

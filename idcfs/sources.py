@@ -107,7 +107,7 @@ class Archive:
         return self._choice.fetch(instance, start, stop)
 
     def starts_anywhere(self, instance: Instance) -> bool:
-        """Whether the place that it comes from may know ranges."""
+        """Whether the place that it comes from knows ranges."""
         return self._choice.starts_anywhere(instance)
 
     def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:

@@ -53,6 +53,7 @@ class Source:
     listed: list[str] = field(default_factory=list)
     sized: list[str] = field(default_factory=list)
     opened: Counter[str] = field(default_factory=Counter)
+    replaced: set[str] = field(default_factory=set)
     instances: list[Instance] = field(default_factory=list)
 
     async def list(self, series: Series) -> Listed:
@@ -65,6 +66,9 @@ class Source:
     def open(self, instance: Instance) -> None:
         self.instances.append(instance)
         self.opened[instance.instance_uid] += 1
+
+    def was_replaced(self, instance: Instance) -> bool:
+        return instance.instance_uid in self.replaced
 
     def close(self, instance: Instance) -> None:
         self.opened[instance.instance_uid] -= 1
@@ -89,6 +93,7 @@ class FakeReader:
 
     def __init__(self, source: Source) -> None:
         self.open, self.close, self.size, self.read = source.open, source.close, source.read_size, source.read
+        self.was_replaced = source.was_replaced
 
 
 @asynccontextmanager
@@ -353,6 +358,14 @@ async def test_every_open_is_matched_by_a_close(fs: Filesystem, source: Source, 
     assert (source.opened["1.9.1"], stats["open_files"]) == (0, 0)
     with pytest.raises(KeyError):
         await fs.read(other.handle, 0, 5)
+
+
+async def test_what_was_replaced_is_not_kept_by_the_kernel(fs: Filesystem, source: Source) -> None:
+    inode = (await at(fs, f"{SERIES}/1.9.1.dcm")).inode
+    source.replaced.add("1.9.1")
+    assert (await fs.open(inode)).replaced
+    source.replaced.clear()
+    assert not (await fs.open(inode)).replaced
 
 
 async def test_an_open_that_fails_leaves_nothing_open(fs: Filesystem, source: Source, stats: Stats) -> None:

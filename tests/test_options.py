@@ -444,7 +444,18 @@ def test_a_bucket_may_be_anywhere() -> None:
 
 @pytest.mark.parametrize(
     "bucket",
-    ["", "s3", "azure", "s3://idc-open-data", "{bucket}", "http://", "http://u:p@host/{bucket}", "http://a b/"],
+    [
+        "",
+        "s3",
+        "azure",
+        "s3://idc-open-data",
+        "{bucket}",
+        "http://",
+        "http://u:p@host/{bucket}",
+        "http://host/{foo}",
+        "http://host/{bucket",
+        "http://a b/",
+    ],
 )
 def test_what_is_no_bucket_is_refused(bucket: str) -> None:
     with pytest.raises(UsageError, match=r"^--bucket '.*': give aws, gcs or a bucket's URL"):
@@ -472,5 +483,12 @@ def test_the_proxy_may_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDCFS_PROXY_URL", "http://127.0.0.1:5/dicomWeb/")
     assert options.archive_settings("proxy").base_url == "http://127.0.0.1:5/dicomWeb"
     monkeypatch.setenv("IDCFS_PROXY_URL", "somewhere")
-    with pytest.raises(UsageError, match=r"^IDCFS_PROXY_URL='somewhere': give the URL"):
+    with pytest.raises(UsageError, match=r"^IDCFS_PROXY_URL is not the URL of a DICOMweb root"):
         options.archive_settings("proxy")
+    for secret in ("https://me:hunter2@host/x", "https://host/x?key=hunter2"):
+        monkeypatch.setenv("IDCFS_PROXY_URL", secret)
+        with pytest.raises(UsageError) as raised:
+            options.archive_settings("proxy")
+        with pytest.raises(UsageError) as refused:
+            options.source_settings("auto", secret, exact_sizes=False, archive=PROXY, index="packaged")
+        assert "hunter2" not in f"{raised.value} {refused.value}"

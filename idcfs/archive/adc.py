@@ -112,7 +112,7 @@ def _find(quota_project: str | None) -> Any:
         if "were not found" in reason:
             reason = "there are none"
         raise UsageError(
-            f"no Google credentials can be used: {reason}; run '{LOGIN_COMMAND}', "
+            f"no Google credentials can be used: {reason}; {_advice(reason)}, "
             "or use --archive proxy, which needs no login"
         ) from None
     return credentials

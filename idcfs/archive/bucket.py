@@ -58,7 +58,7 @@ class BucketArchive:
                 body = await open_body(answer, start, end, any_type=True)
                 _agree_on_size(body, stored, answer.where)
             except (Gone, Damaged):
-                self._inventory.forget(instance)
+                self._inventory.distrust(instance)
                 raise
             yield body
 

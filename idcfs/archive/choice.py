@@ -102,11 +102,11 @@ class Choice:
 
     async def search_instances(self, series: SeriesKey) -> Listed:
         """The instances of ``series``; sizes of as many as either place tells without being asked for more."""
-        buckets = self._buckets if self._buckets is not None and self._buckets.may_hold(series) else None
-        if buckets is None:
-            return Listed(await self._search(series), {})
-        if self._policy == "bucket":
+        buckets = self._buckets
+        if buckets is not None and self._policy == "bucket":
             return await _listed(buckets, series)
+        if buckets is None or not buckets.may_hold(series):
+            return Listed(await self._search(series), {})
         try:
             uids = await self._search(series)
         except IdcfsError as error:
@@ -149,7 +149,7 @@ class Choice:
             yield await self._open(stack, instance, start, stop)
 
     def starts_anywhere(self, instance: InstanceKey) -> bool:
-        """Whether the place that comes first knows ranges, or may know them."""
+        """Whether the place that comes first has shown that it knows ranges."""
         return self._places(instance)[0] is self._buckets or self._archive.knows_ranges
 
     def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None, body: object | None = None) -> bool:
@@ -158,7 +158,9 @@ class Choice:
         :param reason: what is wrong with ``body``; without a body, why none could be had: then both have been asked.
             None: the archive streams it from the beginning, and somebody wants what comes much later.
         """
-        if self._policy != "auto" or not self._is_in_bucket(instance) or (body is None and reason is not None):
+        if self._policy != "auto" or not self._is_in_bucket(instance):
+            return reason is None and self._policy != "bucket" and self._archive.hope_for_ranges()
+        if body is None and reason is not None:
             return False
         here = self._archive if body is None else self._place_of.get(body, self._archive)
         other: Place = self._archive if here is self._buckets else cast("Place", self._buckets)
@@ -213,9 +215,11 @@ class Choice:
 
     def _places(self, instance: InstanceKey) -> list[Place]:
         """Where to ask for ``instance``, in this order."""
+        if self._buckets is not None and self._policy == "bucket":
+            return [self._buckets]
         if self._buckets is None or not self._is_in_bucket(instance) or self._policy == "wado":
             return [self._archive]
-        if self._policy == "bucket" or self._is_too_large(instance):
+        if self._is_too_large(instance):
             return [self._buckets]
         first = self._preferred.get(instance.key)
         if first is None:

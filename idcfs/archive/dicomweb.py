@@ -93,8 +93,9 @@ class DicomwebArchive:
         self._working_limit: int | None = None
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
-        self._sends_single_parts = True  # until its first multipart answer
-        self._knows_ranges = True  # until it has shown that it does not: static files do, no other server says so
+        self._sends_single_parts: bool | None = None  # as its last answer was
+        self._knows_ranges: bool | None = None  # until it has shown it: static files do, no other server says so
+        self._hopes_for_ranges = False
 
     async def search_studies(self) -> list[StudyRecord]:
         """Every study of the server, in no particular order."""
@@ -130,8 +131,14 @@ class DicomwebArchive:
 
     @property
     def knows_ranges(self) -> bool:
-        """Whether it may be asked for a range: True until it has shown that it does not know them."""
-        return self._knows_ranges and self._sends_single_parts
+        """Whether it has shown that it sends what is asked for of an instance, and not all of it; or is to show it."""
+        may = self._knows_ranges or (self._knows_ranges is None and self._hopes_for_ranges)
+        return may and self._sends_single_parts is not False
+
+    def hope_for_ranges(self) -> bool:
+        """Ask for ranges until it is known whether it knows them; whether there is hope."""
+        self._hopes_for_ranges = True
+        return self.knows_ranges
 
     @asynccontextmanager
     async def fetch(
@@ -144,9 +151,15 @@ class DicomwebArchive:
         """
         path = _instance_path(instance)
         async with AsyncExitStack() as stack:
-            wants_range = start or stop is not None
-            body = await self._open_range(stack, path, start, stop, instance.size) if wants_range else None
+            # To ask for all as a range costs nothing, and shows whether a part may be asked for.
+            is_range = start or stop is not None or self._is_to_show_ranges
+            body = await self._open_range(stack, path, start, stop, instance.size) if is_range else None
             yield body or await self._open_whole(stack, path)
+
+    @property
+    def _is_to_show_ranges(self) -> bool:
+        may_be_single = self._sends_single_parts or (self._sends_single_parts is None and self._forms[0] == SINGLE_PART)
+        return self._knows_ranges is None and may_be_single
 
     async def _open_range(
         self, stack: AsyncExitStack, path: str, start: int, stop: int | None, size: int | None
@@ -155,18 +168,20 @@ class DicomwebArchive:
 
         A range of a multipart body would be one of its wrapping too.
         """
-        if not self.knows_ranges:
+        if self._knows_ranges is False or self._sends_single_parts is False:
             return None
         async with AsyncExitStack() as attempt:
             try:
-                stream = self._transport.stream(path, SINGLE_PART, start, stop)
+                stream = self._transport.stream(path, SINGLE_PART, start, stop, as_range=True)
                 answer = await attempt.enter_async_context(stream)
                 body = await open_body(answer, start, stop)
                 if body.size is not None and size not in (None, body.size):
                     raise Refused(f"{answer.where} sent a range of {body.size} bytes, and is known to have {size}")
             except Refused as refusal:
-                # A 416 is about this instance: it may be shorter than it was.
-                self._knows_ranges = refusal.status == NO_SUCH_RANGE
+                if refusal.status != NO_SUCH_RANGE:  # which is about this instance: it may be shorter than it was
+                    self._knows_ranges = False
+                if refusal.status in WRONG_FORM:
+                    self._forms = tuple(sorted(self._forms, key=SINGLE_PART.__eq__))  # the other one first
                 log.info("%s sends no ranges: %s", self._name, refusal)
                 return None
             self._knows_ranges = answer.status == 206
@@ -175,8 +190,16 @@ class DicomwebArchive:
 
     async def _open_whole(self, stack: AsyncExitStack, path: str) -> InstanceBody:
         form, answer = await self._retrieve(stack, path)
-        body = await open_body(answer)
+        try:
+            body = await open_body(answer)
+        except Refused:
+            if answer.status != 206:
+                raise
+            self._knows_ranges = False  # nor need it be asked for one
+            return await self._open_whole(stack, path)
         self._forms = (form,)
+        if answer.status == 206:
+            self._knows_ranges = True
         # What counts is what came: static files are single parts, whatever was asked for.
         self._sends_single_parts = not answer.headers.get("content-type", "").lower().startswith("multipart/")
         return body
@@ -186,7 +209,9 @@ class DicomwebArchive:
         refusals: list[Refused] = []
         for form in self._forms:
             try:
-                return form, await stack.enter_async_context(self._transport.stream(path, form))
+                as_range = form == SINGLE_PART and self._knows_ranges is None
+                stream = self._transport.stream(path, form, as_range=as_range)
+                return form, await stack.enter_async_context(stream)
             except Refused as refusal:
                 if refusal.status not in WRONG_FORM:
                     raise

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -38,6 +38,9 @@ _MAX_PAGE_BYTES = 8 * MIB
 """1,000 keys are 0.3 MB."""
 _MAX_UNEXPECTED = 10_000
 """How many more files than the index says a list may have, four times its number apart: then there is no end to it."""
+
+_MAX_STALE_PAGES = 3
+"""Pages in a row without a new file that are passed over: one may hold the folder's marker alone."""
 
 _FOLDER = re.compile(r"[0-9A-Za-z_-]{1,100}")
 _BUCKET = re.compile(r"[0-9a-z][0-9a-z.-]{1,62}")
@@ -143,10 +146,9 @@ class Inventory:
             self._only[series.content] = listed[0] if len(listed) == 1 else None
         return self._only[series.content]
 
-    def forget(self, series: SeriesKey) -> None:
-        """It has shown itself wrong: ask for it anew."""
-        self._only.pop(series.content, None)
-        if self._known.pop(series.content, None) is not None:
+    def distrust(self, series: SeriesKey) -> None:
+        """It may be wrong: the next mount asks anew. In this one each broken file would cost a request a file."""
+        if series.content in self._known:
             self._kept.remember_objects(self._key(series), ())
 
     @contextmanager
@@ -206,19 +208,21 @@ class Inventory:
         if not self.places(series):
             raise Gone(f"{where}: the index does not say in which bucket its files are")
         objects: dict[ListedObject, None] = {}
-        async for page in self._pages(series):
-            before = len(objects)
-            objects.update(dict.fromkeys(page.objects))
-            if page.passed_over:
-                log.warning("%s: %d objects are no files of it", where, page.passed_over)
-            is_endless = len(objects) > 4 * (series.instances or 0) + _MAX_UNEXPECTED
-            if page.next_token is not None and (is_endless or len(objects) == before):
-                raise Refused(f"{where}: there seems to be no end to its list of objects")
+        stale = 0
+        async with aclosing(self._pages(series)) as pages:
+            async for page in pages:
+                before = len(objects)
+                objects.update(dict.fromkeys(page.objects))
+                if page.passed_over:
+                    log.warning("%s: %d objects are no files of it", where, page.passed_over)
+                stale = stale + 1 if len(objects) == before else 0
+                if stale > _MAX_STALE_PAGES or len(objects) > 4 * (series.instances or 0) + _MAX_UNEXPECTED:
+                    raise Refused(f"{where}: there seems to be no end to its list of objects")
         if not objects:
             raise Gone(f"{where} holds no files of it")
         return list(objects)
 
-    async def _pages(self, series: SeriesKey) -> AsyncIterator[Page]:
+    async def _pages(self, series: SeriesKey) -> AsyncGenerator[Page, None]:
         params: dict[str, str | int] = {"list-type": 2, "prefix": f"{series.content}/"}
         about, accept = f"/{series.content}", "application/xml"
         while True:

@@ -172,17 +172,24 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, accept: str, start: int = 0, stop: int | None = None, *, kind: Kind = "wado_requests"
+        self,
+        path: str,
+        accept: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        as_range: bool = False,
+        kind: Kind = "wado_requests",
     ) -> AsyncIterator[Answer]:
         """The answer to a GET of bytes [start, stop) of what is at ``path``; leaving early stops the transfer.
 
-        A 200, or a 206 if not all is wanted. Raises Gone (204, 404, 410), Refused, AccessDenied, QuotaSpent,
-        Unreachable or DeadlinePassed before the first byte. Once the body runs, it is the caller who watches its
-        progress.
+        A 200, or a 206 if not all is wanted, or all of it ``as_range``. Raises Gone (204, 404, 410), Refused,
+        AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first byte. Once the body runs, it is the
+        caller who watches its progress.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         welcome: tuple[int, ...] = (200,)
-        if start or stop is not None:
+        if as_range or start or stop is not None:
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
             welcome = (200, 206)
         progress = Progress(self._settings.timeout_seconds)

@@ -264,6 +264,9 @@ class Downloads:
         distance = block * BLOCK_BYTES - (0 if download is None else download.position)
         if (is_behind or distance > _FAR_BYTES) and self._goes_elsewhere(size):
             return None
+        if download is None and distance > _FAR_BYTES and self._could_be_ranged(size) and not self._has_shown_identity:
+            await self._prove(size)  # what it is, and perhaps that the source starts anywhere after all
+            return None
         if download is None:
             return self._hurry(self._start(size, *self._missing(size, block)))
         if is_behind:

@@ -70,7 +70,7 @@ class Source(Protocol):
         """
 
     def starts_anywhere(self, instance: Instance) -> bool:
-        """Whether it is worth asking for a range of ``instance``: not where that has been in vain before."""
+        """Whether it is known that ranges of ``instance`` can be had; else, whoever asks for one may get all of it."""
 
     def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
         """Whether ``instance`` is fetched from another place from now on.

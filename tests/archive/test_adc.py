@@ -162,6 +162,19 @@ def test_a_key_that_was_replaced_is_not_the_clocks_fault(endpoint: TokenEndpoint
         login.refresh(5)
 
 
+def test_the_quota_project_stays_when_a_renewal_is_refused(
+    endpoint: TokenEndpoint, service_account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token in use is good for a while yet, and wants it."""
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "of-the-machine")
+    login = find_login(None)
+    assert login.quota_project == "of-the-machine"
+    endpoint.says = REVOKED
+    with pytest.raises(AccessDenied, match="revoked"):
+        login.refresh(5)
+    assert login.quota_project == "of-the-machine"
+
+
 def test_who_logs_in_anew_need_not_mount_again(endpoint: TokenEndpoint, service_account: Path) -> None:
     login = find_login(None)
     del endpoint.key

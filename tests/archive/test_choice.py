@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from idcfs import errors
-from idcfs.archive.bucket import BucketArchive, StoredObject
+from idcfs.archive.bucket import BucketArchive
 from idcfs.archive.choice import Choice
 from idcfs.archive.dicomweb import DicomwebArchive
 from idcfs.settings import MIB, ArchiveSettings, Policy
@@ -92,9 +92,12 @@ class Place:
         self._ask()
         return list(self.uids)
 
-    async def objects(self, series: Series) -> dict[str, StoredObject]:
+    async def sizes(self, series: Series) -> dict[str, int]:
         self._ask()
-        return {uid: StoredObject(uid, f"{uid}.dcm", 7) for uid in self.uids}
+        return dict.fromkeys(self.uids, 7)
+
+    def hope_for_ranges(self) -> bool:
+        return self.knows_ranges
 
     def may_hold(self, series: Series) -> bool:
         return self.holds

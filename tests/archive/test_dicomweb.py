@@ -570,6 +570,24 @@ async def test_no_range_is_asked_of_a_server_that_knows_multipart_only() -> None
     assert not any("range:" in request.lower() for request in server.requests)
 
 
+async def test_who_asks_for_all_learns_whether_a_part_can_be_had() -> None:
+    for reply, knows in (
+        (ranged(f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}", CONTENT), True),
+        (http(200, CONTENT, DICOM), False),
+    ):
+        async with serving(reply, http(200, CONTENT, DICOM)) as server, transport_to(server.url) as transport:
+            archive = DicomwebArchive(transport, ArchiveSettings("x", server.url, single_part_first=True))
+            async with archive.fetch(Key()) as body:
+                assert (body.start, body.stop, body.size) == (0, None, len(CONTENT))
+                assert b"".join([chunk async for chunk in body]) == CONTENT
+            assert "range: bytes=0-\r\n" in server.requests[0].lower()
+            assert archive.knows_ranges is knows
+            assert archive.hope_for_ranges() is knows
+            async with archive.fetch(Key()) as body:
+                assert body.start == 0
+            assert "range:" not in server.requests[1].lower()
+
+
 async def test_static_files_are_asked_for_ranges_though_they_were_asked_for_multipart() -> None:
     replies = http(200, CONTENT, DICOM), ranged("bytes 10-19/1000", b"0123456789")
     async with serving(*replies) as server, transport_to(server.url) as transport:
@@ -577,6 +595,7 @@ async def test_static_files_are_asked_for_ranges_though_they_were_asked_for_mult
         async with archive.fetch(Key()) as body:
             assert b"".join([chunk async for chunk in body]) == CONTENT
         assert "multipart" in server.requests[0]
-        assert archive.knows_ranges
+        assert not archive.knows_ranges
+        assert archive.hope_for_ranges()
         async with archive.fetch(Key(), 10, 20) as body:
             assert (body.start, body.size) == (10, 1000)

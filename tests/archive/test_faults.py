@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import ssl
 from collections.abc import Mapping
@@ -261,7 +262,7 @@ def test_the_documented_table_is_the_codes() -> None:
 
 
 def test_the_documented_retries_are_the_codes() -> None:
-    [sentence] = re.findall(r"^Asked again[^.]*\.", DOCUMENT, re.MULTILINE)
+    [sentence] = re.findall(r"^Tried up to four times[^.]*\.", DOCUMENT, re.MULTILINE)
     assert set(statuses_in(sentence)) == {s for s in range(100, 1000) if isinstance(judged(s), Transient)}
 
 
@@ -294,3 +295,13 @@ SENSELESS = ["", "soon", "-5", "٣", "9" * 5000, "Thu, 99 Xxx 2020 00:00:00 GMT"
 @pytest.mark.parametrize("value", [None, *SENSELESS])
 def test_a_retry_after_without_sense_is_no_wait(value: str | None) -> None:
     assert faults.retry_after_seconds(value, NOW) == 0
+
+
+@pytest.mark.parametrize(
+    "secret", ["Bearer ya29.a0AfB_secret", "bearer\tsecret", "ya29.secret", "eyJhbGciOi.secret-x_y", "1//0gsecret"]
+)
+def test_a_token_that_a_server_repeats_is_not_passed_on(secret: str) -> None:
+    for body in (f"authorization={secret} is no good", json.dumps({"error": {"message": f"no {secret} here"}})):
+        said = faults.excerpt(body.encode(), "text/plain")
+        assert "secret" not in said
+        assert "(hidden)" in said

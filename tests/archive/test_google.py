@@ -214,6 +214,25 @@ async def test_a_token_that_is_not_accepted_is_replaced_once() -> None:
     assert archive.tokens == ["token-1", "token-2", "token-2"]
 
 
+async def test_the_page_that_comes_with_a_refusal_is_not_read() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield bytes(1024)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.headers["authorization"] == "Bearer token-1":
+            return httpx.Response(401, content=endless())
+        return httpx.Response(200, json=["there"])
+
+    async with logged_in(Scripted(), httpx.MockTransport(handler)) as transport:
+        assert await transport.get_json("/x") == ["there"]
+    assert sent <= 1
+
+
 async def test_requests_whose_token_is_refused_at_once_share_the_new_one() -> None:
     login, archive = Scripted(), Archive("token-2")
     async with logged_in(login, httpx.MockTransport(archive)) as transport, trio.open_nursery() as nursery:

@@ -78,8 +78,13 @@ async def test_a_range_that_does_not_continue_what_is_kept_is_an_error_and_all_i
         with pytest.raises(Damaged, match="other bytes than it sent before"):
             await read(setup, 8 * MIB, 10)
         assert setup.memory.size == 0
-        assert await setup.rest(ONE, SIZE) == other
+        assert setup.reader.was_replaced(ONE)
+        for _ in range(2):  # what this reader has been given before does not fit what comes now
+            with pytest.raises(Damaged, match="other bytes than it sent before"):
+                await setup.rest(ONE, SIZE)
         setup.reader.close(ONE)
+        assert not setup.reader.was_replaced(ONE)
+        assert await setup.whole(ONE) == other
 
 
 async def test_what_contradicts_itself_is_not_handed_out_by_downloads_that_ran_then(autojump_clock: MockClock) -> None:
@@ -129,13 +134,13 @@ async def test_for_what_has_passed_it_is_fetched_where_one_can_start_anywhere(au
         setup.reader.close(ONE)
 
 
-async def test_where_there_is_no_such_place_it_is_asked_for_once(autojump_clock: MockClock) -> None:
+async def test_where_there_is_no_such_place_one_stream_serves_all(autojump_clock: MockClock) -> None:
     async with reading(sound(DATA), 0) as setup:
         setup.reader.open(ONE)
         for block in (20, 10, 30, 5):
             await read(setup, block * MIB, 10)
         setup.reader.close(ONE)
-        assert setup.source.reasons == [None]
+        assert set(setup.source.reasons) == {None}
         assert {start for start, _ in setup.source.asked} == {0}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
-from tests.mount.conftest import NOWHERE, MountMaker
+from tests.mount.conftest import NOWHERE, MountMaker, eventually
 from tests.mount.stage import a_series, contents, counters
 from tests.twin.client import Twin
 
@@ -42,6 +44,16 @@ def test_the_buckets_alone_serve_everything(mount: MountMaker, twin: Twin, sampl
     assert contents(made.path) == stored
     assert asked(twin) == {"bucket_list", "bucket_object"}
     assert counters(made)["errors"] == 0
+
+
+def test_the_buckets_alone_tell_sizes_of_what_was_listed_without_them(
+    mount: MountMaker, twin: Twin, sample: Path, sample_index: Path
+) -> None:
+    stored = {uid: len(data) for uid, data in contents(sample).items()}
+    before = mount(twin.url, "--index", sample_index, at="before")
+    assert sizes(before) != stored
+    subprocess.run([*IDCFS, "umount", before.path], check=True)
+    assert sizes(mount(NOWHERE, "--index", sample_index, "--content", "bucket", *buckets(twin))) == stored
 
 
 def test_what_the_files_are_is_asked_once(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
@@ -180,6 +192,25 @@ def proxy(large: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
         yield twin
 
 
+@pytest.mark.parametrize("series", [1, 2], ids=["size known", "size not known"])
+@pytest.mark.parametrize("content", ["auto", "wado"])
+def test_what_the_proxy_streams_is_asked_of_it_once(
+    content: str, series: int, mount: MountMaker, as_proxy: Callable[[Twin], str], tmp_path: Path
+) -> None:
+    """Whether it knows ranges is not known before; it must not cost its quota to find out."""
+    stored = [multiframe(tmp_path / "data" / str(number), 20, 512, description=str(number)) for number in range(series)]
+    with Twin(data=tmp_path / "data", profile="proxy", match=WADO) as twin:
+        index = write_index(tmp_path / "data", tmp_path / "index.parquet", "middling")
+        where = buckets(twin) if content == "auto" else ()
+        made = mount(as_proxy(twin), "--index", index, "--content", content, "--prefetch", "0", *where)
+        for original in stored:
+            (path,) = made.path.rglob(original.name)
+            assert path.read_bytes() == original.read_bytes()
+        numbers = counters(made)
+        assert numbers["bytes_from_archive"] <= sum(one.stat().st_size for one in stored) + 10_000
+        assert (numbers["wado_requests"], numbers["bucket_requests"]) == (series, 0)
+
+
 def test_what_the_proxy_cannot_send_is_not_asked_of_it(
     mount: MountMaker, proxy: Twin, large: Path, tmp_path: Path
 ) -> None:
@@ -219,3 +250,33 @@ def test_a_hidden_file_tells_the_mount_of_bulk_and_is_not_listed(
     assert (made.path / ".bulk").read_bytes() == b""
     with pytest.raises(OSError, match="Read-only"):
         (made.path / ".bulk").write_bytes(b"x")
+
+
+def test_two_places_that_contradict_each_other_are_an_error_and_no_mixture(
+    mount: MountMaker, large: Path, tmp_path: Path
+) -> None:
+    """WADO-RS breaks off in mid-file, and the bucket has other bytes there: of one length, and of one instance."""
+    other = tmp_path / "other"
+    shutil.copytree(large, other)
+    (changed,) = other.rglob("*.dcm")
+    (original,) = large.rglob("*.dcm")
+    with changed.open("r+b") as file:
+        file.seek(4 * MIB)
+        file.write(os.urandom(changed.stat().st_size - 4 * MIB))
+    index = write_index(large, tmp_path / "large.parquet", "large")
+    with Twin(data=large, match=WADO) as archive, Twin(data=other) as bucket:
+        made = mount(archive.url, "--index", index, *buckets(bucket))
+        (path,) = made.path.rglob("*.dcm")
+        archive.set(match=WADO, truncate_after_bytes=8 * MIB)
+        whole = (original.read_bytes(), changed.read_bytes())
+        assert reads(path) is None
+        assert all(reads(path) in (None, *whole) for _ in range(4))
+        archive.reset()
+        assert eventually(lambda: reads(path) in whole)
+
+
+def reads(path: Path) -> bytes | None:
+    """What is in it, if that can be had."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None

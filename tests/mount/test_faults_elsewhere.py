@@ -103,6 +103,16 @@ def test_an_object_that_goes_wrong(fault: Fault, bucket_stage: Stage) -> None:
     assert eventually(lambda: bucket_stage.read(path) == 0)
 
 
+def test_a_size_that_is_announced_wrongly_is_found_out(stage_of: StageOf) -> None:
+    """Where nobody else knows the size it is believed when the file is opened, and the end comes too early then."""
+    stage = stage_of(SINGLE)
+    path = stage.unread.pop()
+    stage.twin.set(match="/instances/", length_error=10)
+    assert stage.read(path) in (0, errno.EIO)
+    assert eventually(lambda: stage.read(path) == 0)
+    stage.twin.reset()
+
+
 def test_objects_that_end_at_every_tenth(bucket_stage: Stage) -> None:
     for ending in ("close", "clean"):
         paths = bucket_stage.unread_of_every_tenth()
