@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
@@ -71,7 +71,13 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         stack.callback(disk.close)
         stack.callback(store.close)  # before the contents, which may take a while
         nursery = await stack.enter_async_context(trio.open_nursery())
-        archive = Offline() if settings.offline else Archive(settings, stats, store, clients, nursery, login)
+
+        def learn_sizes(content: str, sizes: Mapping[str, int]) -> None:
+            listings.learn_sizes(content, sizes)
+
+        archive = (
+            Offline() if settings.offline else Archive(settings, stats, store, clients, nursery, login, learn_sizes)
+        )
         tiers = Tiers(memory, disk)
         reader = Reader(archive, tiers, settings.content, nursery, stats)
         listings = Listings(
@@ -83,7 +89,6 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
             wants_sizes=settings.source.tells_sizes,
             offline=settings.offline,
         )
-        archive.tell_sizes = listings.learn_sizes
         filesystem = Filesystem(
             catalog,
             listings,

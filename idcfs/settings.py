@@ -27,7 +27,7 @@ BULK_NAME = ".bulk"
 BLOCKS_NAME = "blocks"
 """The directory of file contents in the cache directory."""
 STORE_NAME = "series.sqlite"
-"""Lists and sizes, in the cache directory."""
+"""Lists, sizes and what buckets hold, in the cache directory."""
 
 PACKAGED = "packaged"
 QIDO = "qido"

@@ -32,9 +32,6 @@ _FEWER_ATTEMPTS = 2
 class Offline:
     """What stands in for the archive where no request may be sent."""
 
-    tell_sizes: Callable[[str, Mapping[str, int]], None]
-    """Never called."""
-
     async def search_instances(self, series: Series) -> Listed:
         """Never answers."""
         _refuse_offline(f"the list of series {series.series_uid}")
@@ -80,8 +77,11 @@ class Archive:
         clients: AsyncExitStack,
         nursery: trio.Nursery,
         login: Login | None,
+        tell_sizes: Callable[[str, Mapping[str, int]], None],
     ) -> None:
         """
+        :param tell_sizes: called with a series' content UUID and the exact sizes of its instances, as soon as a bucket
+            tells them.
         :param clients: closes what is made here.
         :param nursery: where what is shared goes on, whoever asked for it first.
         """
@@ -91,8 +91,7 @@ class Archive:
         self._clients = clients
         self._nursery = nursery
         self._login = login
-        self.tell_sizes: Callable[[str, Mapping[str, int]], None] = lambda content, sizes: None
-        """Called with a series' content UUID and the exact sizes of its instances, as soon as a bucket tells them."""
+        self._tell_sizes = tell_sizes
 
     async def search_instances(self, series: Series) -> Listed:
         """The instances of a series."""
@@ -142,7 +141,7 @@ class Archive:
         if buckets is None:
             return None
         inventory = Inventory(
-            buckets, self._transport_to, self._patience_seconds, self._store, self.tell_sizes, self._nursery
+            buckets, self._transport_to, self._patience_seconds, self._store, self._tell_sizes, self._nursery
         )
         return BucketArchive(inventory)
 
@@ -170,7 +169,8 @@ class Archive:
     @property
     def _patience_seconds(self) -> float:
         """How long one place may take: half of what a call may, if there is another one to be asked after it."""
-        return self._settings.transport.timeout_seconds / (2 if self._has_two_places else 1)
+        asks_both = self._has_two_places or self._settings.source.exact_sizes
+        return self._settings.transport.timeout_seconds / (2 if asks_both else 1)
 
     @property
     def _has_two_places(self) -> bool:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 import trio
 
@@ -156,5 +157,5 @@ class Circuit:
 
     def _seconds_to_renewal(self, error: IdcfsError) -> float:
         if not isinstance(error, QuotaSpent) or error.until is None:
-            return LONGEST_QUOTA_PAUSE_SECONDS
+            return inf
         return max(0.0, (error.until - self._now()).total_seconds()) + RENEWAL_SECONDS

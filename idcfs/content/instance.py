@@ -25,17 +25,17 @@ class Instance:
     """Whether the key never changes its bytes, as a content UUID does not. Else an archive may have replaced the
     instance, and what comes from the middle of it cannot be told from what belongs to another one."""
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """Names the bytes, in caches that outlive releases of the index."""
-        return self.content, self.instance_uid
-
     bucket: str = ""
     """Of IDC's public buckets, the one that holds it, by its name at AWS; empty where the index names none."""
     instances: int | None = None
     """How many the index says that its series has."""
     size: int | None = None
     """Exact size in bytes, if it was known when this was made."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Names the bytes, in caches that outlive releases of the index."""
+        return self.content, self.instance_uid
 
     def __str__(self) -> str:
         return f"instance {self.instance_uid} of series {self.series_uid}"

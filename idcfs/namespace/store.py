@@ -91,7 +91,7 @@ class StoreInfo(NamedTuple):
 
 
 class SeriesStore:
-    """Instance lists by content, sizes in bytes by (content, SOPInstanceUID)."""
+    """Instance lists and what a bucket's files are, by content; sizes in bytes by (content, SOPInstanceUID)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -185,6 +185,8 @@ async def test_no_more_heads_are_asked_for_at_once_than_downloads_run() -> None:
     class Slow(Bucket):
         async def __call__(self, request: httpx.Request) -> httpx.Response:  # type: ignore[override]
             nonlocal most, open_now
+            if not request.url.path.endswith(".dcm"):
+                return super().__call__(request)
             open_now += 1
             most = max(most, open_now)
             await trio.sleep(0.01)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from idcfs.settings import MIB
@@ -141,6 +143,22 @@ def test_what_the_archive_lists_is_what_is_shown_and_the_difference_is_counted(
     assert sorted(shown) == sorted(set(names[many]) - {f"{hidden}.dcm"})
     assert counters(fresh)["series_drifted"] == 1
     assert f"the index lists {len(names[many])} instances, the archive {len(names[many]) - 1}" in log_of()
+
+
+def test_what_the_index_does_not_know_of_is_shown_and_counted(
+    mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
+) -> None:
+    """The archive is of a later release: there are more instances in a series than the index says."""
+    table = pq.read_table(sample_index)
+    fewer = [count - (count == 60) for count in table.column("instanceCount").to_pylist()]
+    place = table.schema.get_field_index("instanceCount")
+    older = tmp_path / "older.parquet"
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(fewer)), older)
+    made = mount(twin.url, "--index", older)
+    assert all(path.read_bytes() for path in a_series(made).iterdir())
+    assert len(os.listdir(a_series(made))) == 60
+    assert counters(made)["series_drifted"] == 1
+    assert counters(made)["errors"] == 0
 
 
 def test_sizes_are_exact_where_that_is_asked_for(
