@@ -206,8 +206,10 @@ class Arrival:
 
         :raises Damaged: if it is not.
         """
-        if self._skip:
+        if self._skip and not self._announced:
             raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
+        if self._skip:  # it is as long as ever, by its own words
+            raise Truncated(f"{self._instance}: the archive sent less than what had come before")
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
