@@ -92,8 +92,8 @@ def main() -> None:
 @click.option(
     "--bucket",
     metavar="aws|gcs|URL",
-    help="The public buckets, which hold all of IDC: at AWS (default), at Google, or at a URL in which {bucket} stands "
-    "for the bucket's name.",
+    help="The public buckets, which hold all of IDC: at AWS, at Google, or at a URL in which {bucket} stands for the "
+    "bucket's name.  default: aws; with --archive URL none, unless --content bucket",
 )
 @click.option(
     "--exact-sizes",
