@@ -184,9 +184,7 @@ def mount(
         fuse_options=tuple(option for option in chosen if option != "nonempty"),
         offline=offline,
     )
-    for place in GOOGLE_PLACES:
-        if given := os.environ.get(place):
-            os.environ[place] = os.path.abspath(given)  # in the background the working directory is another
+    _fix_google_places()
     log_file = None if foreground else options.log_file(mountpoint)
     logs.start(log_file, log_level)
     with mounts.reserved(options.log_file(mountpoint).with_suffix(".lock")) as let_go:
@@ -246,6 +244,13 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
 main.add_command(warm)
 main.add_command(cache)
+
+
+def _fix_google_places() -> None:
+    """Let credentials that the environment names be found in the background, where the working directory is another."""
+    for place in GOOGLE_PLACES:
+        if given := os.environ.get(place):
+            os.environ[place] = os.path.abspath(given)
 
 
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:
