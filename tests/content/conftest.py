@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +15,9 @@ def patience_without_end() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("idcfs.content.disk._PATIENCE_SECONDS", math.inf)
         yield
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where a disk tier is to keep its blocks; not there yet."""
+    return tmp_path / "cache" / "blocks"
