@@ -1,4 +1,4 @@
-"""The catalog of the installed index, built once."""
+"""What tests of the namespace share: the catalog of the installed index, built once, and a place for a store."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def cache_dir() -> Iterator[Path]:
 def packaged(cache_dir: Path) -> Catalog:
     """The catalog of the packaged index."""
     return open_catalog(PACKAGED, cache_dir)
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> Path:
+    """Where a store of lists and sizes is to lie; not there yet."""
+    return tmp_path / "series.sqlite"
