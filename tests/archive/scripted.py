@@ -51,6 +51,10 @@ def raw(head: str, *chunks: bytes, then: str = "close", pause_seconds: float = 0
     return Reply([f"HTTP/1.1 200 OK\r\n{head}\r\n".encode(), *chunks], then, pause_seconds)
 
 
+JSON_TYPE = "Content-Type: application/dicom+json\r\n"
+OK = http(200, b'[{"a": 1}]', JSON_TYPE)
+
+
 @asynccontextmanager
 async def serving(*replies: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """A server that gives ``replies`` in order, the last one for ever; over HTTPS with ``tls``."""
@@ -74,6 +78,11 @@ async def transport_to(url: str, stats: Stats | None = None, **settings: float) 
     chosen = TransportSettings(**(short | settings))  # type: ignore[arg-type]
     async with Transport(archive, chosen, stats or Stats()) as transport:
         yield transport
+
+
+async def body_of(transport: Transport, path: str = "/x") -> bytes:
+    async with transport.stream(path, "application/dicom") as answer:
+        return b"".join([chunk async for chunk in answer])
 
 
 async def _serve(server: Server, next_reply: Callable[[], Reply], stream: Stream) -> None:
