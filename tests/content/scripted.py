@@ -270,3 +270,7 @@ async def reading(
         setup.assert_nothing_is_left()
         nursery.cancel_scope.cancel()
     disk.close()
+
+
+async def read_all(setup: Setup, one: Instance, data: bytes, step: int = 128 * KIB) -> None:
+    assert await setup.whole(one, step) == data
