@@ -68,6 +68,9 @@ async def test_room_waits_while_the_disk_is_behind(directory: Path, autojump_clo
     assert len(files(directory)) == 17
 
 
+# --- contents that are in memory too may wait -------------------------------------------------------------------------
+
+
 async def test_nothing_is_written_while_more_comes_and_all_of_it_afterwards(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,8 @@ async def test_room_is_there_until_more_waits_than_memory_may_hold(
     tier.drop(KEY)
 
 
+# --- what goes by another's doing, and what fails ---------------------------------------------------------------------
+
 UNEXPECTED = [
     MemoryError(),
     ZeroDivisionError("a mistake"),
@@ -238,9 +243,6 @@ async def test_a_round_that_fails_does_not_end_the_mount(
     (record,) = [record for record in caplog.records if record.exc_info]
     assert "unexpected" in record.getMessage()
     assert not any(row for row in rows(directory, "SELECT 1 FROM block WHERE instance = x'312e322e33'"))
-
-
-# --- what goes by another's doing, and what fails ---------------------------------------------------------------------
 
 
 async def test_what_has_gone_from_disk_is_kept_again_when_it_is_used(directory: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pydicom
 
-from scripts.harness import Mount, mounted, status
+from scripts.harness import IDCFS, Mount, mounted, run, status
 from tests.data import ct_series, write_index
 from tests.mount.conftest import PROXY_VARIABLE, STRICT, eventually, without_bugs
 from tests.mount.faults import LIMIT_SECONDS, MULTIPART, SINGLE
@@ -142,3 +142,22 @@ def errno_of(call: Callable[[], Any]) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+def forget_pages(*files: Path) -> None:
+    """Let the kernel forget what it keeps of these files, so that reading them asks the mount."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def unmount(mount: Mount) -> None:
+    """Take it off, so that all it knows is written."""
+    run([*IDCFS, "umount", mount.path])
+
+
+def peak_mib(pid: int) -> float:
+    """The largest resident set so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024

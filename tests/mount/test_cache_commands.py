@@ -15,7 +15,7 @@ import pytest
 from idcfs import cli
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.conftest import MountMaker, eventually
-from tests.mount.stage import contents
+from tests.mount.stage import contents, unmount
 from tests.mount.test_warm import warm
 from tests.twin.client import Twin
 
@@ -50,18 +50,13 @@ def filled(mount: MountMaker, twin: Twin, sample: Path, sample_index: Path, tmp_
     return made
 
 
-def unmounted(made: Mount) -> None:
-    """Take it off, so that all it knows is written."""
-    run([*IDCFS, "umount", made.path])
-
-
 def blocks(directory: Path) -> list[Path]:
     """Files with contents."""
     return sorted(path for path in (directory / "blocks").rglob("*") if re.fullmatch("[0-9a-f]{32}", path.name))
 
 
 def test_info_shows_what_is_kept(cache: Command, filled: Mount, tmp_path: Path, sample: Path) -> None:
-    unmounted(filled)
+    unmount(filled)
     expected = contents(sample)
     found = info(tmp_path / "cache")
     assert found["cache_dir"] == str(tmp_path / "cache")
@@ -98,7 +93,7 @@ def test_clear_removes_it_while_a_mount_goes_on(cache: Command, filled: Mount, t
 def test_after_clear_the_next_mount_fetches_again(
     cache: Command, filled: Mount, mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
 ) -> None:
-    unmounted(filled)
+    unmount(filled)
     assert cache("clear", "--cache-dir", tmp_path / "cache").returncode == 0
     empty = info(tmp_path / "cache")
     assert [empty[name] for name in ("blocks", "content_bytes", "instances", "series", "lists", "sizes")] == [0] * 6
@@ -110,7 +105,7 @@ def test_after_clear_the_next_mount_fetches_again(
 def test_verify_removes_what_is_damaged_and_nothing_else(
     cache: Command, filled: Mount, mount: MountMaker, twin: Twin, sample: Path, sample_index: Path, tmp_path: Path
 ) -> None:
-    unmounted(filled)
+    unmount(filled)
     good = cache("verify", "--cache-dir", tmp_path / "cache")
     assert (good.returncode, good.stderr) == (0, "")
     count = info(tmp_path / "cache")["blocks"]

@@ -18,7 +18,7 @@ import pytest
 from scripts.harness import Mount, run, status
 from tests.data import multiframe, write_index
 from tests.mount.conftest import EVICTING, MountMaker, eventually
-from tests.mount.test_cache import forget_pages, peak_mib
+from tests.mount.stage import forget_pages, peak_mib
 from tests.twin.client import Twin
 from tests.twin.model import Series
 from tests.twin.synthetic import series_from_row, synthetic_bytes

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from idcfs import mounts
-from scripts.harness import IDCFS, Mount, run, status
+from scripts.harness import Mount, run, status
 from tests.data import ct_series, mr_series
 from tests.mount.conftest import NOWHERE, MountMaker, eventually
-from tests.mount.stage import a_series, contents
+from tests.mount.stage import a_series, contents, unmount
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
 
@@ -230,7 +230,7 @@ def test_what_a_server_receives_later_shows_after_the_next_mount(mount: MountMak
         assert {path.stem for path in made.path.glob("*/*/*/*/*")} == {path.stem for path in first}
         orthanc.upload_all(second)
         assert {path.stem for path in made.path.glob("*/*/*/*/*")} == {path.stem for path in first}
-        run([*IDCFS, "umount", made.path])
+        unmount(made)
         again = mount(orthanc.url, "--index", "qido")
         assert {path.stem for path in again.path.glob("*/*/*/*/*")} == {path.stem for path in (*first, *second)}
 

@@ -21,7 +21,7 @@ from idcfs.errors import UsageError
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
-from tests.mount.stage import a_series, contents, counters
+from tests.mount.stage import a_series, contents, counters, unmount
 from tests.twin.client import Twin
 
 DOES_NOT_HOLD = (
@@ -76,7 +76,7 @@ def test_what_is_warm_stays_so_without_an_archive(
     mount: MountMaker, made: Mount, sample: Path, sample_index: Path, twin: Twin
 ) -> None:
     assert warm(made.path).returncode == 0
-    run([*IDCFS, "umount", made.path])
+    unmount(made)
     again = mount(twin.url, "--index", sample_index, "--offline")
     assert contents(again.path) == contents(sample)
     assert counters(again)["requests"] == 0
@@ -250,7 +250,7 @@ def test_a_disk_that_has_no_room_is_told(
         assert (done.returncode, summary(done.stdout)[0]) == (1, 60)
         assert re.fullmatch(DOES_NOT_HOLD, done.stderr)
         assert len(done.stderr.splitlines()) == 1
-        run([*IDCFS, "umount", made.path])
+        unmount(made)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 
@@ -306,7 +306,7 @@ def test_clearing_tells_of_mounts_that_would_not_keep_what_is_warmed(
     other = mount(NOWHERE, "--index", sample_index, at="other", cache=link)
     assert clear(link) == "idcfs: 2 mounts use it: mount again before 'idcfs warm'\n"
     for one in (made, other):
-        run([*IDCFS, "umount", one.path])
+        unmount(one)
     mount(NOWHERE, "--index", sample_index, at="elsewhere", cache=tmp_path / "another")
     assert clear(cache) == ""
 
@@ -322,9 +322,9 @@ def test_what_is_gone_from_the_disk_is_kept_again_by_a_mount_that_has_it_in_memo
     else:
         small = mount(twin.url, "--index", sample_index, "--cache-size", "4MiB", at="small")
         assert warm(small.path / "rider_twin").returncode == 1
-        run([*IDCFS, "umount", small.path])
+        unmount(small)
     assert warm(series).returncode == 0
-    run([*IDCFS, "umount", made.path])
+    unmount(made)
     offline = mount(twin.url, "--index", sample_index, "--offline")
     expected = contents(sample)
     found = contents(offline.path / series.relative_to(made.path))
@@ -344,7 +344,7 @@ def test_offline_nothing_has_to_go_for_a_smaller_cache(
 ) -> None:
     series = a_series(made)
     assert warm(series).returncode == 0
-    run([*IDCFS, "umount", made.path])
+    unmount(made)
     offline = mount(twin.url, "--index", sample_index, "--offline", "--cache-size", "4MiB")
     for _ in range(2):
         assert len(contents(offline.path / series.relative_to(made.path))) == 60
