@@ -6,8 +6,6 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from idcfs.content.block_files import NewBlock
 from idcfs.errors import UsageError
 from idcfs.settings import KIB, MIB
 from tests.content.on_disk import KEY, OTHER, block, files, filled, kept, messages, opened, rows, running, settled
+from tests.small_disk import small_disk
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a filesystem of its own")
 
@@ -118,19 +117,9 @@ async def test_two_mounts_share_the_bound(directory: Path) -> None:
 # --- no place --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def small_disk(at: Path, megabytes: int) -> Iterator[Path]:
-    at.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs", at], check=True)
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
-
-
 @root_only
 async def test_some_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 20) as disk:
+    with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         async with running(disk / "blocks") as tier:
             for number in range(30):
                 tier.put(KEY, number, block(number, MIB))
@@ -156,7 +145,7 @@ async def test_on_a_full_disk_nothing_fails_and_one_warning_says_so(
 ) -> None:
     if not is_foreseen:
         monkeypatch.setattr(disk_store, "_FREE_SHARE", -100.0)
-    with small_disk(tmp_path / "disk", 20) as disk:
+    with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         filler = disk / "of the user"
         async with running(disk / "blocks") as tier:
             for number in range(0 if is_foreseen else 3):  # what is there could give way to what comes
@@ -202,7 +191,7 @@ async def unusable(directory: Path, caplog: pytest.LogCaptureFixture) -> str:
 
 @root_only
 async def test_a_read_only_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with small_disk(tmp_path / "disk", 20) as disk:
+    with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         filled(disk / "blocks")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)  # noqa: ASYNC221
         await unusable(disk / "blocks", caplog)

@@ -21,6 +21,7 @@ from idcfs.settings import MIB
 from scripts.harness import Mount, run
 from tests.mount.conftest import EVICTING, MountMaker, eventually
 from tests.mount.stage import contents, counters, errno_of, forget_pages, unmount
+from tests.small_disk import small_disk
 from tests.twin.client import Twin
 
 
@@ -250,11 +251,7 @@ def test_a_full_disk_is_an_uncached_read_and_one_warning(
     tmp_path: Path,
     log_of: Any,
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    size = sample_catalog.stat().st_size + 6 * MIB
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", disk], check=True)
-    try:
+    with small_disk(tmp_path / "disk", sample_catalog.stat().st_size + 6 * MIB) as disk:
         made = mount(twin.url, "--index", sample_index, cache=disk)
         left = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         with (disk / "somebody's").open("wb") as other:
@@ -262,8 +259,6 @@ def test_a_full_disk_is_an_uncached_read_and_one_warning(
         assert all(content == originals[name] for name, content in contents(made.path / chest).items())
         assert counters(made)["errors"] == 0
         unmount(made)
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
     assert log_of().count(" WARNING idcfs.content.") <= 1
 
 

@@ -22,6 +22,7 @@ from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
 from tests.mount.stage import a_series, contents, counters, unmount
+from tests.small_disk import small_disk
 from tests.twin.client import Twin
 
 DOES_NOT_HOLD = (
@@ -239,10 +240,7 @@ def test_more_than_the_cache_holds_is_told_and_not_fetched(
 def test_a_disk_that_has_no_room_is_told(
     left: int, mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", disk], check=True)
-    try:
+    with small_disk(tmp_path / "disk", 32 * MIB) as disk:
         made = mount(twin.url, "--index", sample_index, cache=disk)
         with (disk / "somebody's").open("wb") as other:
             other.write(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - left))
@@ -251,8 +249,6 @@ def test_a_disk_that_has_no_room_is_told(
         assert re.fullmatch(DOES_NOT_HOLD, done.stderr)
         assert len(done.stderr.splitlines()) == 1
         unmount(made)
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 # --- what stops it ----------------------------------------------------------------------------------------------------
