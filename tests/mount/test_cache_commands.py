@@ -14,9 +14,9 @@ import pytest
 
 from idcfs import cli
 from scripts.harness import IDCFS, Mount, run, status
+from tests.mount.commands import warm
 from tests.mount.conftest import MountMaker, eventually
 from tests.mount.stage import contents, unmount
-from tests.mount.test_warm import warm
 from tests.twin.client import Twin
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

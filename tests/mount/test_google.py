@@ -13,9 +13,9 @@ import pytest
 
 from idcfs.settings import GOOGLE_STORE
 from scripts.harness import IDCFS, Mount, run, status
+from tests.mount.commands import idcfs
 from tests.mount.conftest import MountMaker, eventually
 from tests.mount.stage import a_series, contents, errno_of, read_over_a_break
-from tests.mount.test_lifecycle import idcfs
 from tests.tokens import REVOKED, TokenEndpoint
 from tests.twin.client import Twin
 

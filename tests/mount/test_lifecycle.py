@@ -13,15 +13,9 @@ import pytest
 from idcfs import mounts
 from idcfs.options import FUSE_OPTIONS
 from scripts.harness import IDCFS, is_mounted, run, status
+from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
 from tests.twin.client import Twin
-
-
-def idcfs(*words: str | Path, state: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command, whatever comes of it."""
-    env = dict(os.environ) if state is None else {**os.environ, "XDG_STATE_HOME": str(state)}
-    command = [str(word) for word in (*IDCFS, *words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd)
 
 
 def alive(pid: int) -> bool:

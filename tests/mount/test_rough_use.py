@@ -22,7 +22,7 @@ from idcfs import fuse, mounts
 from idcfs.errors import IdcfsError
 from scripts.harness import IDCFS, Mount, is_mounted, status
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually, fuse_device
-from tests.mount.test_unprivileged import AS_NOBODY, NOBODY
+from tests.unprivileged import AS_NOBODY, NOBODY
 
 Words = tuple[str | Path, ...]
 

@@ -16,17 +16,7 @@ import pytest
 from scripts.harness import IDCFS, is_mounted, run
 from tests.mount.conftest import fuse_device, logs, without_bugs
 from tests.twin.client import Twin
-
-NOBODY = 65534
-AS_NOBODY = (
-    "setpriv",
-    f"--reuid={NOBODY}",
-    f"--regid={NOBODY}",
-    "--clear-groups",
-    # Reading is all that is left to it: the interpreter and the checkout may be in somebody's private directory.
-    "--inh-caps=-all,+dac_read_search",
-    "--ambient-caps=-all,+dac_read_search",
-)
+from tests.unprivileged import AS_NOBODY, NOBODY
 
 
 class User:

@@ -20,6 +20,7 @@ from idcfs import cli, cli_warm, mounts, running
 from idcfs.errors import UsageError
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run
+from tests.mount.commands import warm
 from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
 from tests.mount.stage import a_series, contents, counters, unmount
 from tests.small_disk import small_disk
@@ -29,12 +30,6 @@ DOES_NOT_HOLD = (
     r"idcfs: the disk cache, with room for [\d,]+ bytes, does not hold all of it: see --cache-size and the log\n"
 )
 STOPPED = r"idcfs: stopped: the disk cache has room for 4,194,304 bytes only: mount with a larger --cache-size\n"
-
-
-def warm(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command, whatever comes of it."""
-    command = [str(word) for word in (*IDCFS, "warm", *words)]
-    return subprocess.run(command, input=stdin or "", capture_output=True, text=True, timeout=60, check=False)
 
 
 def started(*words: str | Path) -> subprocess.Popen[str]:

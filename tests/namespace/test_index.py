@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from idcfs.namespace.names import escape
 from idcfs.namespace.nodes import Level
 from tests.namespace.damaging import DAMAGES, garbage
 from tests.namespace.making import INDEX, ROW, children, patient, table_of, write_rows
+from tests.unprivileged import as_nobody
 
 DAY = 86_400
-NOBODY = 65_534
 
 
 @pytest.fixture
@@ -62,18 +61,6 @@ def is_right(catalog: Catalog) -> bool:
 def python(code: str, *arguments: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Without root's right to read everything."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 # --- one catalog, whoever builds it ----------------------------------------------------------------------------------
