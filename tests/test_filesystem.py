@@ -1,125 +1,21 @@
-"""The filesystem without the kernel, over a small catalog, with an archive and a reader that do as they are told."""
+"""The filesystem without the kernel: names, directories, files, and what is remembered of them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 import trio
-import trio.testing
 
-from idcfs.archive.choice import Listed
-from idcfs.content.instance import Instance
-from idcfs.content.prefetch import Prefetcher
-from idcfs.content.reader import Reader
-from idcfs.errors import Damaged, Gone, IdcfsError, NotADirectory, NotFound, Unreachable, WrongSize
-from idcfs.filesystem import Attributes, Entry, Filesystem
-from idcfs.namespace.build import catalog_of_records
-from idcfs.namespace.catalog import Catalog, Series
-from idcfs.namespace.index import unsearched_catalog
-from idcfs.namespace.listing import UNKNOWN_BYTES, Listings
+from idcfs.errors import Damaged, Gone, NotADirectory, NotFound, Unreachable, WrongSize
+from idcfs.filesystem import Filesystem
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
-from idcfs.namespace.store import SeriesStore
-from idcfs.settings import STATUS_NAME, ContentSettings
+from idcfs.settings import KIB, STATUS_NAME
 from idcfs.stats import Stats
-from tests.namespace.making import ROW, catalog_of, with_path
-
-KIB = 1024
-
-ROWS = [
-    replace(with_path(ROW, "lung", "P1", "1.1", "1.1.1"), instanceCount=3, series_size_MB=0.3),
-    replace(with_path(ROW, "lung", "P1", "1.1", "1.1.2"), instanceCount=1, series_size_MB=0.1),
-    with_path(ROW, "lung", "P1", "1.2", "1.2.1"),
-    with_path(ROW, "lung", "P2", "1.1", "1.1.3"),  # the study of two patients
-    replace(with_path(ROW, "brain", "P1", "1.3", "1.3.1"), series_revised_idc_version=2),
-    with_path(ROW, ".status.json", "a/b", "", ".."),
-]
-RELEASES = {1: 1_000, 2: 2_000}
-STATUS = b'{"idcfs": 1}\n'
-
-
-@dataclass
-class Source:
-    """The archive and the reader: what they answer, and what they were asked."""
-
-    uids: Sequence[str] | IdcfsError = ("1.9.1", "1.9.2", "1.9.3")
-    size: int | IdcfsError = 250 * KIB
-    damaged: bool = False
-    listed: list[str] = field(default_factory=list)
-    sized: list[str] = field(default_factory=list)
-    opened: Counter[str] = field(default_factory=Counter)
-    replaced: set[str] = field(default_factory=set)
-    instances: list[Instance] = field(default_factory=list)
-
-    async def list(self, series: Series) -> Listed:
-        await trio.lowlevel.checkpoint()
-        self.listed.append(series.series_uid)
-        if isinstance(self.uids, IdcfsError):
-            raise self.uids
-        return Listed(self.uids[: series.instances], {})
-
-    def open(self, instance: Instance) -> None:
-        self.instances.append(instance)
-        self.opened[instance.instance_uid] += 1
-
-    def was_replaced(self, instance: Instance) -> bool:
-        return instance.instance_uid in self.replaced
-
-    def close(self, instance: Instance) -> None:
-        self.opened[instance.instance_uid] -= 1
-        assert self.opened[instance.instance_uid] >= 0
-
-    async def read_size(self, instance: Instance) -> int:
-        await trio.lowlevel.checkpoint()
-        self.sized.append(instance.instance_uid)
-        if isinstance(self.size, IdcfsError):
-            raise self.size
-        return self.size
-
-    async def read(self, instance: Instance, size: int, offset: int, length: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if self.damaged:
-            raise WrongSize("not the size that was known")
-        return (instance.instance_uid.encode() * size)[offset : min(offset + length, size)]
-
-
-class FakeReader:
-    """The face of ``Reader`` over a ``Source``."""
-
-    def __init__(self, source: Source) -> None:
-        self.open, self.close, self.size, self.read = source.open, source.close, source.read_size, source.read
-        self.was_replaced = source.was_replaced
-
-
-@asynccontextmanager
-async def serving(
-    source: Source,
-    catalog: Catalog,
-    path: Path,
-    stats: Stats | None = None,
-    search: Callable[[], Awaitable[Catalog]] | None = None,
-) -> AsyncIterator[Filesystem]:
-    store = SeriesStore(path / "series.sqlite")
-    reader = cast("Reader", FakeReader(source))
-    try:
-        async with trio.open_nursery() as nursery:
-            yield Filesystem(
-                catalog,
-                Listings(source.list, store, nursery, "http://archive", Stats()),
-                reader,
-                Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats()),
-                stats or Stats(),
-                nursery,
-                status=lambda: STATUS,
-                search=search,
-            )
-    finally:
-        store.close()
+from tests.namespace.making import catalog_of
+from tests.without_kernel import RELEASES, ROWS, STATUS, Source, at, entries, names, serving
 
 
 @pytest.fixture
@@ -139,30 +35,9 @@ async def fs(source: Source, stats: Stats, tmp_path: Path) -> AsyncIterator[File
             yield filesystem
 
 
-async def at(fs: Filesystem, path: str) -> Attributes:
-    """What a walk down ``path`` finds at its end."""
-    found = await fs.getattr(ROOT_INODE)
-    for name in path.split("/"):
-        below = await fs.lookup(found.inode, name.encode())
-        assert below is not None, path
-        found = below
-    return found
-
-
-async def entries(fs: Filesystem, inode: int, start: int = 0) -> list[Entry]:
-    handle = await fs.opendir(inode)
-    try:
-        return list(fs.readdir(handle, start))
-    finally:
-        fs.releasedir(handle)
-
-
-async def names(fs: Filesystem, inode: int) -> list[bytes]:
-    return [name for name, _, _ in await entries(fs, inode)]
-
-
 SERIES = "lung/P1/1.1/1.1.1"
 DIRECTORIES = ["lung", "lung/P1", "lung/P1/1.1", "lung/P2/1.1", "brain/P1/1.3", SERIES]
+
 
 # --- names and directories -------------------------------------------------------------------------------------------
 
@@ -414,92 +289,3 @@ async def test_another_size_at_the_archive_puts_the_known_one_in_doubt_once_the_
             source.damaged, source.size = False, 7
             assert (await fs.open(inode)).resized
             assert (await fs.getattr(inode)).size == 7
-
-
-# --- an archive that is searched -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Record:
-    patient_id: str
-    study_uid: str
-    series_uid: str
-    instance_count: int | None
-
-
-@dataclass
-class Search:
-    """A search that can fail, and counts how often it ran."""
-
-    records: Sequence[Record] | IdcfsError = (Record("P1", "1.1", "1.1.1", 3), Record("P2", "1.2", "1.2.1", None))
-    calls: int = 0
-
-    async def __call__(self) -> Catalog:
-        self.calls += 1
-        await trio.testing.wait_all_tasks_blocked()
-        if isinstance(self.records, IdcfsError):
-            raise self.records
-        return catalog_of_records("host:8042", self.records)
-
-
-@asynccontextmanager
-async def searching(search: Search, source: Source, path: Path) -> AsyncIterator[Filesystem]:
-    async with serving(source, unsearched_catalog("host:8042"), path, search=search) as fs:
-        yield fs
-
-
-async def test_the_root_of_a_searched_archive_is_known_without_a_search(source: Source, tmp_path: Path) -> None:
-    search = Search()
-    async with searching(search, source, tmp_path) as fs:
-        assert await names(fs, ROOT_INODE) == [b"host:8042"]
-        archive = await at(fs, "host:8042")
-        assert archive == await fs.getattr(archive.inode)
-        assert archive.is_directory
-        assert await fs.lookup(ROOT_INODE, b"absent") is None
-        assert fs.totals() == (0, 0)
-    assert search.calls == 0
-
-
-async def test_the_first_look_below_searches_once_and_all_wait_for_it(source: Source, tmp_path: Path) -> None:
-    search = Search()
-    async with searching(search, source, tmp_path) as fs:
-        archive = (await at(fs, "host:8042")).inode
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(fs.lookup, archive, b"P1")
-                nursery.start_soon(names, fs, archive)
-        assert search.calls == 1
-        assert await names(fs, archive) == [b"P1", b"P2"]
-        assert await names(fs, (await at(fs, "host:8042/P1/1.1/1.1.1")).inode) == [
-            b"1.9.1.dcm",
-            b"1.9.2.dcm",
-            b"1.9.3.dcm",
-        ]
-        assert (await at(fs, "host:8042/P2/1.2/1.2.1/1.9.3.dcm")).size == UNKNOWN_BYTES
-        assert (await at(fs, "host:8042")).inode == archive
-    assert search.calls == 1
-
-
-async def test_a_search_that_failed_is_tried_again_at_the_next_look(source: Source, tmp_path: Path) -> None:
-    search = Search(Unreachable("no route"))
-    async with searching(search, source, tmp_path) as fs:
-        archive = (await at(fs, "host:8042")).inode
-        for _ in range(2):
-            with pytest.raises(Unreachable, match="no route"):
-                await fs.opendir(archive)
-        search.records = Search().records
-        assert await names(fs, archive) == [b"P1", b"P2"]
-    assert search.calls == 3
-
-
-async def test_an_archive_that_holds_nothing_is_an_empty_directory_until_it_holds_something(
-    source: Source, tmp_path: Path
-) -> None:
-    search = Search(())
-    async with searching(search, source, tmp_path) as fs:
-        archive = (await at(fs, "host:8042")).inode
-        assert await names(fs, archive) == []
-        assert await fs.lookup(archive, b"P1") is None
-        assert await names(fs, ROOT_INODE) == [b"host:8042"]
-        search.records = Search().records
-        assert await names(fs, archive) == [b"P1", b"P2"]
