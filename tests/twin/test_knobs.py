@@ -15,10 +15,9 @@ import pytest
 
 from tests.data import ct_series
 from tests.data.buckets import object_key, stored_series
+from tests.twin.asking import SINGLE, STAR
 from tests.twin.client import Twin
 
-STAR = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-SINGLE = "application/dicom; transfer-syntax=*"
 S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -31,12 +30,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def module_twin(files: list[Path]) -> Iterator[Twin]:
     with Twin(data=files[0].parent) as twin:
         yield twin
-
-
-@pytest.fixture
-def twin(module_twin: Twin) -> Twin:
-    module_twin.reset()
-    return module_twin
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import idc_index_data
 import pydicom
 import pytest
 
+from tests.twin.asking import SINGLE
 from tests.twin.client import Twin
 from tests.twin.model import DEFLATED, EXPLICIT_LITTLE, Series
 from tests.twin.synthetic import instance_size, instance_uid, series_from_row, synthetic_bytes, synthetic_instance
 
 INDEX = Path(str(idc_index_data.IDC_INDEX_PARQUET_FILEPATH))
-STAR = "application/dicom; transfer-syntax=*"
 
 _EXTREMES = """
     select * from (select * from index order by instanceCount desc limit 2)
@@ -138,7 +138,7 @@ def test_the_twin_serves_the_formula(client: httpx.Client) -> None:
         assert uid == instance_uid(series.series_uid, last)
         assert client.get(url, params={"offset": last + 1}).status_code == 204
         wanted = min(instance_size(series, last), 3_000_000)
-        with client.stream("GET", f"{url}/{uid}", headers={"Accept": STAR}) as response:
+        with client.stream("GET", f"{url}/{uid}", headers={"Accept": SINGLE}) as response:
             assert int(response.headers["content-length"]) == instance_size(series, last)
             received = b""
             for chunk in response.iter_raw():
