@@ -1,4 +1,4 @@
-"""What tests of the namespace share: the catalog of the installed index, built once, and a place for a store."""
+"""What tests of the namespace share: the catalog of the installed index, built once, and places for what is kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import open_catalog
 from idcfs.settings import PACKAGED
+from tests.namespace.making import write_rows
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,17 @@ def packaged(cache_dir: Path) -> Catalog:
 def store_path(tmp_path: Path) -> Path:
     """Where a store of lists and sizes is to lie; not there yet."""
     return tmp_path / "series.sqlite"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An index of one series."""
+    return write_rows(tmp_path / "index.parquet")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache directory of the test's own, empty."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return directory

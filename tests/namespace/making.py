@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from idcfs.namespace.build import build_from_parquet
+from idcfs.namespace import build, index
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.nodes import Level
 
@@ -82,8 +82,25 @@ def catalog_of(rows: Iterable[Row], releases: dict[int, int] | None = None) -> I
     """The catalog of ``rows``, by the way of a parquet file and a catalog file."""
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory) / "catalog.arrow"
-        build_from_parquet(write_rows(Path(directory) / "index.parquet", rows), target, releases or {})
+        build.build_from_parquet(write_rows(Path(directory) / "index.parquet", rows), target, releases or {})
         yield Catalog.open(target)
+
+
+def catalogs(cache: Path) -> list[Path]:
+    """The catalog files in a cache directory."""
+    return list(cache.glob("catalog-*"))
+
+
+def built(source: Path, cache: Path) -> Path:
+    """The catalog file of ``source``, built without the cost of another process."""
+    path = index.catalog_path(str(source), cache)
+    assert build.main([str(path), str(source)]) == 0
+    return path
+
+
+def is_right(catalog: Catalog) -> bool:
+    """Whether it holds ``ROW``, and nothing else."""
+    return (catalog.rows, catalog.total_bytes, catalog.series(0).series_uid) == (1, 1_500_000, "1.2.3")
 
 
 def row_at(catalog: Catalog, *names: bytes) -> int:
