@@ -15,12 +15,16 @@ import pyarrow.parquet as pq
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from idcfs.errors import DeadlinePassed, QuotaSpent, Unreachable
 from idcfs.namespace import build, index
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.nodes import Level
 
 patient = settings(deadline=None)
 """For hypothesis on a machine that others use as well."""
+
+AWAY = [Unreachable("no route"), DeadlinePassed("too slow"), QuotaSpent("tomorrow")]
+"""What an archive that is away is met with."""
 
 
 @dataclass(frozen=True)

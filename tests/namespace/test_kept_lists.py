@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from idcfs.errors import AccessDenied, Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Refused, Unreachable
+from idcfs.errors import AccessDenied, Damaged, Gone, IdcfsError, Refused, Unreachable
 from idcfs.namespace import listing
 from idcfs.namespace.catalog import Series
 from idcfs.namespace.listing import Listing
 from idcfs.namespace.names import instance_name
 from tests.namespace.listed import Archive, listings_of, numbered, series, uids
+from tests.namespace.making import AWAY
 
-AWAY = [Unreachable("no route"), DeadlinePassed("too slow"), QuotaSpent("tomorrow")]
 by_name = pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
 
 
