@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -27,3 +28,19 @@ def idcfs(
 def warm(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``idcfs warm WORDS…`` to its end."""
     return idcfs("warm", *words, stdin=stdin)
+
+
+def started(*words: str | Path) -> subprocess.Popen[str]:
+    """``idcfs warm WORDS…``, on its way."""
+    command = [str(word) for word in (*IDCFS, "warm", *words)]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def summary(stdout: str) -> tuple[int, int, int]:
+    """Files, bytes and failures, from the one line that stdout is."""
+    match = re.fullmatch(r"warmed ([\d,]+) files?, ([\d,]+) bytes in \d+\.\d s; ([\d,]+) failed\n", stdout)
+    assert match, stdout
+    files, size, failed = (int(number.replace(",", "")) for number in match.groups())
+    return files, size, failed

@@ -60,6 +60,12 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
 
 
 @pytest.fixture
+def made(mount: MountMaker, twin: Twin, sample_index: Path) -> Mount:
+    """A mount of the sample archive, over ``twin``."""
+    return mount(twin.url, "--index", sample_index)
+
+
+@pytest.fixture
 def as_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Twin], str]:
     """Makes a twin the public proxy, and gives its name."""
 
