@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,28 +31,33 @@ def crowd_index(crowd: Path, data_dir: Path) -> Path:
     return write_index(crowd, data_dir / "crowd.parquet", "crowd")
 
 
-@pytest.fixture(scope="module", params=["moto", "nginx"])
+both_servers = pytest.fixture(scope="module", params=["moto", "nginx"])
+
+
+@contextmanager
+def buckets_of(server: str, archive: Path) -> Iterator[str]:
+    """Where ``server`` has the buckets with ``archive``."""
+    if server == "nginx":
+        with Nginx(archive) as nginx:
+            yield f"{nginx.bucket_url}/{{bucket}}"
+    else:
+        with MotoS3() as moto:
+            moto.store(archive)
+            yield f"{moto.host_url}/{{bucket}}"
+
+
+@both_servers
 def sample_bucket(request: pytest.FixtureRequest, sample: Path) -> Iterator[str]:
     """Where the buckets with ``sample`` are."""
-    if request.param == "nginx":
-        with Nginx(sample) as nginx:
-            yield f"{nginx.bucket_url}/{{bucket}}"
-    else:
-        with MotoS3() as moto:
-            moto.store(sample)
-            yield f"{moto.host_url}/{{bucket}}"
+    with buckets_of(request.param, sample) as url:
+        yield url
 
 
-@pytest.fixture(scope="module", params=["moto", "nginx"])
+@both_servers
 def crowd_bucket(request: pytest.FixtureRequest, crowd: Path) -> Iterator[str]:
     """Where the buckets with ``crowd`` are."""
-    if request.param == "nginx":
-        with Nginx(crowd) as nginx:
-            yield f"{nginx.bucket_url}/{{bucket}}"
-    else:
-        with MotoS3() as moto:
-            moto.store(crowd)
-            yield f"{moto.host_url}/{{bucket}}"
+    with buckets_of(request.param, crowd) as url:
+        yield url
 
 
 def test_every_file_of_a_bucket_is_the_same(

@@ -19,7 +19,7 @@ from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
 from tests.mount.conftest import NOWHERE, MountMaker, eventually
-from tests.mount.stage import a_series, contents, counters
+from tests.mount.stage import a_series, contents, counters, unmount
 from tests.twin.client import Twin
 
 WADO = "/dicomWeb"
@@ -54,7 +54,7 @@ def test_the_buckets_alone_tell_sizes_of_what_was_listed_without_them(
     stored = {uid: len(data) for uid, data in contents(sample).items()}
     before = mount(twin.url, "--index", sample_index, at="before")
     assert sizes(before) != stored
-    subprocess.run([*IDCFS, "umount", before.path], check=True)
+    unmount(before)
     assert sizes(mount(NOWHERE, "--index", sample_index, "--content", "bucket", *buckets(twin))) == stored
 
 
@@ -63,7 +63,7 @@ def test_what_the_files_are_is_asked_once(mount: MountMaker, twin: Twin, sample_
     first = mount(NOWHERE, *options)
     known = sizes(first)
     series = a_series(first)
-    assert subprocess.run([*IDCFS, "umount", first.path], check=True).returncode == 0
+    unmount(first)
     twin.reset()
     again = mount(NOWHERE, *options)
     assert sizes(again) == known
