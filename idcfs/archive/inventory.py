@@ -2,8 +2,9 @@
 
 A bucket names files by UUIDs, ``{crdc_series_uuid}/{crdc_instance_uuid}.dcm``, and the packaged index does not say
 which instance is which. The file meta of each does (PS3.10 section 7.1), within its first KiB: read once for each file
-of a series of several, in parallel. What has been found out is kept on disk if it is all that the index says there is;
-else it may have been a bad day of the bucket's, and is asked for anew by the next mount.
+of a series of several, in parallel. What has been found out is kept on disk as it comes. If it is all that the index
+says there is, later mounts ask nothing; else the bucket may have had a bad day, or the mount was killed, and the next
+one asks for the list anew, and what those files are that are not known yet.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _HEAD_BYTES = (1 * KIB, 64 * KIB)
 """How much of a file is read for its file meta, of 200-1,000 bytes; the second where the first is not enough."""
 _HEADS_AT_ONCE = 24
 """Of all series together, as many as downloads: the other connections stay free for listings and contents."""
+_KEPT_FROM = _HEADS_AT_ONCE
+"""From so many files on a part is worth keeping: fewer are asked about again in the time of one request."""
 _MAX_KEPT = 250_000
 """Files of all series that are remembered in memory, about 200 bytes each."""
 _MAX_PAGE_BYTES = 8 * MIB
@@ -82,7 +85,7 @@ class ObjectStore(Protocol):
 
 
 class Inventory:
-    """The files of every series, asked for once each; and the ways to the buckets."""
+    """The files of every series, asked for once each, whoever asks at the same time; and the ways to the buckets."""
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Inventory:
         self._kept = kept
         self._tell_sizes = tell_sizes
         self._flights: SingleFlight[str, dict[str, StoredObject]] = SingleFlight(nursery)
+        self._only_flights: SingleFlight[str, ListedObject | None] = SingleFlight(nursery)
         self._waiting: dict[str, set[Progress]] = {}
         self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
         self._only: LRUCache[str, ListedObject | None] = LRUCache(_MAX_KEPT)
@@ -140,11 +144,10 @@ class Inventory:
 
     async def only_object(self, series: SeriesKey) -> ListedObject | None:
         """The file of a one-instance series, which needs no asking what it is; None where there are several."""
-        if series.content not in self._only:
-            with self._patience(series):
-                listed = await self._list(series)
-            self._only[series.content] = listed[0] if len(listed) == 1 else None
-        return self._only[series.content]
+        if series.content in self._only:
+            return self._only[series.content]
+        with self._patience(series):
+            return await self._only_flights.run(series.content, partial(self._find_only, series))
 
     def distrust(self, series: SeriesKey) -> None:
         """It may be wrong: the next mount asks anew. In this one each broken file would cost a request a file."""
@@ -173,12 +176,17 @@ class Inventory:
         """A mirror may hold less, or otherwise."""
         return f"{self._settings.name}/{series.content}"
 
+    async def _find_only(self, series: SeriesKey) -> ListedObject | None:
+        listed = await self._list(series)
+        only = self._only[series.content] = listed[0] if len(listed) == 1 else None
+        return only
+
     async def _find_out(self, series: SeriesKey) -> dict[str, StoredObject]:
-        kept = await self._kept.load_objects(self._key(series))
-        found = {stored.instance_uid: stored for stored in _unpacked(kept or ())}
-        if not found:
-            found = self._unambiguous(series, await self._identify(series, await self._list(series)))
-            if len(found) == series.instances:
+        kept = list(_unpacked(await self._kept.load_objects(self._key(series)) or ()))
+        found = {stored.instance_uid: stored for stored in kept}
+        if len(found) != len(kept) or len(found) != series.instances:
+            found = self._unambiguous(series, await self._identify(series, await self._list(series), kept))
+            if len(found) == series.instances or len(found) >= _KEPT_FROM:
                 self._kept.remember_objects(self._key(series), _packed(found.values()))
         self._known[series.content] = found
         self._tell_sizes(series.content, {uid: stored.size for uid, stored in found.items()})
@@ -236,23 +244,49 @@ class Inventory:
                 return
             params["continuation-token"] = page.next_token
 
-    async def _identify(self, series: SeriesKey, listed: Sequence[ListedObject]) -> list[StoredObject]:
-        """Which instance each file is; without those of which that cannot be told."""
-        left = iter(listed)
-        found: list[StoredObject | None] = []
+    async def _identify(
+        self, series: SeriesKey, listed: Sequence[ListedObject], kept: Iterable[StoredObject]
+    ) -> list[StoredObject]:
+        """Which instance each file is; without those of which that cannot be told.
+
+        :param kept: files that were asked about before; what is listed otherwise now is asked about again.
+        """
+        known = {ListedObject(stored.name, stored.size): stored for stored in kept}
+        found = [known[one] for one in listed if one in known]
+        left = [one for one in listed if one not in known]
+        keep = self._keeper(series, len(found))
+        asked = iter(left)
 
         async def work() -> None:
-            for one in left:
+            for one in asked:
                 stored = await self._identified(series, one)
-                found.append(stored)
+                if stored is not None:
+                    found.append(stored)
+                    keep(found)
 
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(min(_HEADS_AT_ONCE, len(listed))):
+                for _ in range(min(_HEADS_AT_ONCE, len(left))):
                     nursery.start_soon(work)
         except BaseExceptionGroup as group:
             raise first_of(group) from None
-        return [stored for stored in found if stored is not None]
+        return found
+
+    def _keeper(self, series: SeriesKey, known: int) -> Callable[[Sequence[StoredObject]], None]:
+        """What keeps a part, of ``known`` files to begin with, whenever it has grown by an eighth.
+
+        So a kill loses no more, and the writing of a long list, which is of all of it each time, stays cheap.
+        """
+        due = known + max(_KEPT_FROM, known // 8)
+
+        def keep(found: Sequence[StoredObject]) -> None:
+            nonlocal due
+            if len(found) < due or len(found) == series.instances:  # as many would pass for all of them
+                return
+            due = len(found) + max(_KEPT_FROM, len(found) // 8)
+            self._kept.remember_objects(self._key(series), _packed(found))
+
+        return keep
 
     async def _identified(self, series: SeriesKey, one: ListedObject) -> StoredObject | None:
         """By its file meta; read further where its first KiB does not hold all of it."""
