@@ -28,7 +28,7 @@ from .body import InstanceBody
 _WRAPPING_BYTES = 64 * KIB
 """What an answer may hold beside the instance."""
 _PREFERRED_SECONDS = 600.0
-"""How long an instance that one place could not serve is asked for at the other one first."""
+"""How long an instance that one place could not serve is asked for at the other one first; so with a whole series."""
 _MAX_PREFERRED = 100_000
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class Choice:
         self._preferred: TTLCache[tuple[str, str], Place] = TTLCache(
             _MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time
         )
+        self._absent = _AbsentSeries(settings.spoken_name)
         self._place_of: WeakKeyDictionary[object, Place] = WeakKeyDictionary()
         self._bulk = 0
 
@@ -114,15 +115,17 @@ class Choice:
                 raise
             return await self._list_instead(buckets, series, error)
         if not uids and series.instances != 0 and self._policy == "auto":
-            return await self._list_instead(
-                buckets, series, Gone(f"{self._settings.spoken_name} lists none of its instances")
-            )
+            nothing = Gone(f"{self._settings.spoken_name} lists none of its instances")
+            return await self._list_instead(buckets, series, nothing)
+        self._absent.note_present(series)
         return Listed(uids, await self._sizes(buckets, series) if self._exact_sizes else {})
 
     async def _search(self, series: SeriesKey) -> list[str]:
         return await self._archive.search_instances(series.study_uid, series.series_uid, series.instances)
 
     async def _list_instead(self, buckets: bucket.BucketArchive, series: SeriesKey, why: IdcfsError) -> Listed:
+        if isinstance(why, Gone):
+            self._absent.note_absent(series)
         try:
             listed = await _listed(buckets, series)
         except IdcfsError as error:
@@ -187,7 +190,11 @@ class Choice:
                 body = await stack.enter_async_context(place.fetch(instance, start, stop))
             except IdcfsError as error:
                 failed[place] = error
+                if place is self._archive and isinstance(error, Gone):
+                    self._absent.note_gone(instance)
                 continue
+            if place is self._archive:
+                self._absent.note_present(instance)
             if failed:
                 self._prefer(instance, place, str(next(iter(failed.values()))))
             return self._noted(body, place, is_last=place is places[-1])
@@ -223,7 +230,8 @@ class Choice:
             return [self._buckets]
         first = self._preferred.get(instance.key)
         if first is None:
-            first = self._buckets if self._bulk or self._archive.away is not None else self._archive
+            is_of_no_use = self._bulk or self._archive.away is not None or instance in self._absent
+            first = self._buckets if is_of_no_use else self._archive
         return [self._buckets, self._archive] if first is self._buckets else [self._archive, self._buckets]
 
     def _is_in_bucket(self, instance: InstanceKey) -> bool:
@@ -238,6 +246,45 @@ class Choice:
             where = "its bucket" if place is self._buckets else self._settings.spoken_name
             log.info("%s comes from %s: %s", instance, where, why)
         self._preferred[instance.key] = place
+
+
+class _AbsentSeries:
+    """Series that the archive does not have, as far as its answers have shown, for a while.
+
+    So it is if its listing says so, or if two different instances in a row are not there: one alone may be missing.
+    """
+
+    def __init__(self, archive: str) -> None:
+        """
+        :param archive: what people call it.
+        """
+        self._archive = archive
+        self._absent: TTLCache[tuple[str, str], bool] = TTLCache(_MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time)
+        self._gone: TTLCache[tuple[str, str], str] = TTLCache(_MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time)
+        """The SOPInstanceUID of an instance that is not there, until one is."""
+
+    def __contains__(self, series: SeriesKey) -> bool:
+        return _path(series) in self._absent
+
+    def note_absent(self, series: SeriesKey) -> None:
+        """The archive says that it has nothing of ``series``."""
+        if series not in self:
+            log.info("series %s comes from its bucket: %s does not have it", series.series_uid, self._archive)
+        self._absent[_path(series)] = True
+
+    def note_gone(self, instance: InstanceKey) -> None:
+        """The archive does not have ``instance``."""
+        if self._gone.setdefault(_path(instance), instance.instance_uid) != instance.instance_uid:
+            self.note_absent(instance)
+
+    def note_present(self, series: SeriesKey) -> None:
+        """The archive has ``series``, or something of it."""
+        self._absent.pop(_path(series), None)
+        self._gone.pop(_path(series), None)
+
+
+def _path(series: SeriesKey) -> tuple[str, str]:
+    return series.study_uid, series.series_uid
 
 
 async def _listed(buckets: bucket.BucketArchive, series: SeriesKey) -> Listed:
