@@ -44,7 +44,6 @@ _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|Error[\s>])")
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _XML_CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _XML_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
-_BAD_LOCATION = "Invalid URL in location header"  # httpx' words
 
 
 class Transient(Exception):
@@ -130,7 +129,8 @@ def _is_untrusted(error: BaseException | None) -> bool:
 
 
 def _leads_nowhere(error: Exception) -> bool:
-    return str(error).startswith(_BAD_LOCATION)
+    """httpx raises it from the failure to read a Location; what a server breaks in any other way is no such one."""
+    return isinstance(error.__context__, httpx.InvalidURL)
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------

@@ -162,6 +162,14 @@ def untrusted() -> httpx.ConnectError:
     return error
 
 
+def leads_nowhere() -> httpx.RemoteProtocolError:
+    """As httpx raises it, which must go on doing so: by its kind alone it is a connection that was closed."""
+    wire = httpx.MockTransport(lambda request: httpx.Response(302, headers={"Location": "http://host:port/"}))
+    with pytest.raises(httpx.RemoteProtocolError) as raised, httpx.Client(transport=wire) as client:
+        client.get("http://server/x")
+    return raised.value
+
+
 FAILURES: list[tuple[Failure, type[IdcfsError], faults.Again, str]] = [
     # failure, error, NEVER, LATER or AT_ONCE, what the message says
     (httpx.InvalidURL("no port"), errors.UsageError, faults.NEVER, "the address of proxy/x cannot be used: no port"),
@@ -173,12 +181,8 @@ FAILURES: list[tuple[Failure, type[IdcfsError], faults.Again, str]] = [
     (httpx.ReadTimeout("10 s"), errors.DeadlinePassed, faults.NEVER, "proxy/x did not answer in time (10 s)"),
     (httpx.WriteTimeout(""), errors.DeadlinePassed, faults.NEVER, "did not answer in time"),
     (httpx.PoolTimeout(""), errors.DeadlinePassed, faults.NEVER, "did not answer in time"),
-    (
-        httpx.RemoteProtocolError("Invalid URL in location header: x."),
-        errors.Refused,
-        faults.NEVER,
-        "proxy/x redirects to nowhere: Invalid URL",
-    ),
+    (leads_nowhere(), errors.Refused, faults.NEVER, "proxy/x redirects to nowhere: Invalid"),
+    (httpx.RemoteProtocolError("Invalid URL in location header: x."), errors.Unreachable, faults.AT_ONCE, "closed"),
     (httpx.RemoteProtocolError("bad"), errors.Unreachable, faults.AT_ONCE, "proxy/x closed the connection: bad"),
     (httpx.ReadError(""), errors.Unreachable, faults.AT_ONCE, "closed the connection: ReadError"),
     (httpx.WriteError(""), errors.Unreachable, faults.AT_ONCE, "closed the connection"),
