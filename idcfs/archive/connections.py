@@ -11,10 +11,11 @@ half-way is what a filesystem does all day.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from math import inf
 from typing import Self, cast
 from urllib.request import getproxies, proxy_bypass
@@ -50,15 +51,30 @@ def is_direct(url: httpx.URL) -> bool:
     return scheme in _PORTS and bool(host) and not is_proxied
 
 
+def certificates() -> ssl.SSLContext:
+    """Whom HTTPS trusts, as the environment has it now; the same for all, since to read it takes longer than a request.
+
+    SSL_CERT_FILE and SSL_CERT_DIR, read as httpx reads them, else certifi's.
+    """
+    return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _certificates(file: str | None, directory: str | None) -> ssl.SSLContext:
+    """``file`` and ``directory`` only tell one environment from another."""
+    made = httpx.create_ssl_context()
+    made.set_alpn_protocols(["http/1.1"])
+    return made
+
+
 class Connections(httpx.AsyncBaseTransport):
     """Up to ``number`` connections. All requests are for one and the same origin, and have no body."""
 
-    def __init__(self, number: int, idle_seconds: float, certificates: ssl.SSLContext) -> None:
+    def __init__(self, number: int, idle_seconds: float) -> None:
         """
         :param idle_seconds: after which a connection is not used again, and closed.
         """
-        certificates.set_alpn_protocols(["http/1.1"])
-        self._certificates = certificates
+        self._certificates = certificates()
         self._idle_seconds = idle_seconds
         self._free = trio.Semaphore(number)
         self._idle: deque[tuple[float, _Connection]] = deque()  # since when; the one used last is last

@@ -8,7 +8,6 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ from ..stats import Stats
 from . import faults
 from .answer import Answer, drop, raw_body
 from .circuit import Circuit
-from .connections import Connections, Origin, is_direct, origin_of
+from .connections import Connections, Origin, certificates, is_direct, origin_of
 from .faults import Told, Transient
 
 T = TypeVar("T")
@@ -71,25 +70,22 @@ class Transport:
         self._settings = settings
         self._stats = stats
         self._now = now
-        certificates = httpx.create_ssl_context()  # read once: that takes longer than all else
-        build_client = partial(self._build_client, auth, certificates)
+        build_client = partial(self._build_client, auth)
         # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
         self._origin = _direct_origin(archive.base_url) if wire is None else None
-        self._near = build_client(Connections(settings.max_connections, archive.keepalive_seconds, certificates))
+        self._near = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
         self._far = build_client(wire)
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
         self._circuit = Circuit(archive.spoken_name, stats, now, settings.while_away)
 
-    def _build_client(
-        self, auth: httpx.Auth | None, certificates: ssl.SSLContext, wire: httpx.AsyncBaseTransport | None
-    ) -> httpx.AsyncClient:
+    def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
         settings = self._settings
         return httpx.AsyncClient(
             auth=auth,
             transport=wire,
-            verify=certificates,
+            verify=certificates(),
             headers={"User-Agent": f"idcfs/{_version()}"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # they would be sent again, whatever is in them
             timeout=httpx.Timeout(settings.timeout_seconds, connect=settings.connect_timeout_seconds),

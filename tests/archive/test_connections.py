@@ -11,7 +11,7 @@ import pytest
 import trio
 import trustme
 
-from idcfs.archive.connections import Connections, is_direct
+from idcfs.archive.connections import Connections, certificates, is_direct
 from idcfs.archive.transport import Transport
 from idcfs.errors import DeadlinePassed, IdcfsError, Truncated, Unreachable
 from idcfs.stats import Stats
@@ -44,7 +44,7 @@ async def test_requests_at_once_have_a_connection_each_and_later_ones_none_of_th
 async def test_the_connection_used_last_is_used_first_and_the_others_are_closed_bit_by_bit() -> None:
     async with serving(OK) as server:
         url = httpx.URL(server.url)
-        connections = Connections(4, 0.2, ssl.create_default_context())
+        connections = Connections(4, 0.2)
         async with httpx.AsyncClient(transport=connections) as client:
             answers = [await client.send(client.build_request("GET", url), stream=True) for _ in range(4)]
             for answer in answers:
@@ -86,7 +86,7 @@ async def test_the_next_request_is_sent_before_anybody_has_a_turn(monkeypatch: p
 
 async def test_an_idle_connection_is_not_kept_longer_than_the_server_does() -> None:
     async with serving(OK) as server:
-        async with httpx.AsyncClient(transport=Connections(4, 0.05, ssl.create_default_context())) as client:
+        async with httpx.AsyncClient(transport=Connections(4, 0.05)) as client:
             for _ in range(3):
                 await client.get(server.url)
                 await trio.sleep(0.1)
@@ -204,6 +204,25 @@ def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
+async def test_whom_to_trust_is_read_once_for_all_transports(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[ssl.SSLContext] = []
+    create = httpx.create_ssl_context
+
+    def created() -> ssl.SSLContext:
+        read.append(create())
+        return read[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", created)
+    for _ in range(3):
+        async with serving(OK, tls=tls) as server, transport_to(server.url) as transport:
+            assert await transport.get_json("/x") == []
+    assert len(read) == 1
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert certificates() is certificates() is not read[0]
+
+
 async def test_bodies_come_whole_over_tls_and_its_connections_are_reused(tls: ssl.SSLContext) -> None:
     content = bytes(range(256)) * 8192
     async with serving(http(200, content), tls=tls) as server, transport_to(server.url) as transport:
@@ -311,7 +330,7 @@ async def test_a_host_that_cannot_be_one_is_unreachable(host: str) -> None:
 
 async def test_a_body_that_was_closed_is_not_whole() -> None:
     async with serving(OK) as server:
-        connections = Connections(1, 1.0, ssl.create_default_context())
+        connections = Connections(1, 1.0)
         answer = await connections.handle_async_request(httpx.Request("GET", server.url))
         assert isinstance(answer.stream, httpx.AsyncByteStream)
         await answer.aclose()
