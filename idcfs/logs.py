@@ -6,7 +6,7 @@ import logging
 import logging.handlers
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ from .settings import MIB
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FILE_BYTES = 5 * MIB
 """After which a log file is set aside; two such are kept."""
-CHATTY = ("httpx", "httpcore")
+_CHATTY = ("httpx", "httpcore")
 """Libraries that log each request; shown at the level ``debug`` only."""
+_INDISCREET = ("google", "requests", "urllib3", "httpcore")
+"""Libraries that log, or may, what they send and get."""
 
 WINDOW_SECONDS = 60
 MAX_FOLLOWED = 1000
@@ -35,8 +37,17 @@ def start(file: Path | None, level: str) -> None:
     handler.addFilter(OncePerMinute(handler))
     logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
     if level != "debug":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        _quieten(_CHATTY, logging.WARNING)
+
+
+def keep_secrets() -> None:
+    """Let no library log what it sends and gets, at whatever level ours is: with a login, tokens are in it."""
+    _quieten(_INDISCREET, logging.ERROR)
+
+
+def _quieten(libraries: Iterable[str], level: int) -> None:
+    for name in libraries:
+        logging.getLogger(name).setLevel(level)
 
 
 def _handler(file: Path | None) -> logging.Handler:

@@ -23,6 +23,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from ..errors import AccessDenied, IdcfsError, Unreachable, UsageError
+from ..logs import keep_secrets
 from ..settings import GOOGLE_PLACES
 from .faults import Transient, excerpt
 
@@ -89,9 +90,7 @@ def find_login(quota_project: str | None) -> Login:
 
     :raises UsageError: if there are none, or none that can be used.
     """
-    # At no --log-level may a library log what it sends and gets: tokens are in it. What goes wrong, we say.
-    for chatty in ("google", "requests", "urllib3", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    keep_secrets()  # what goes wrong, we say
     # Off Google's machines the search ends with asking their metadata server, by default for up to 12 s.
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     credentials = _find(quota_project)
