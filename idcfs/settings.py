@@ -140,8 +140,6 @@ class TransportSettings:
     max_connections: int = 32
     """300 small instances are fastest over 32 connections (docs/measured.md)."""
     max_attempts: int = 4
-    while_away: str = "calls fail at once"
-    """What happens while the archive is not asked, in words for the log."""
     backoff_initial_seconds: float = 0.25
     backoff_max_seconds: float = 8.0
     max_json_bytes: int = 64 * MIB

@@ -14,7 +14,7 @@ from .content.instance import Body, Instance
 from .errors import IdcfsError, Unreachable
 from .namespace.catalog import Series
 from .namespace.store import SeriesStore
-from .settings import ArchiveSettings, MountSettings, TransportSettings
+from .settings import ArchiveSettings, MountSettings
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -148,7 +148,11 @@ class Archive:
     def _transport_to(self, archive: ArchiveSettings, auth: GoogleAuth | None = None) -> Transport:
         from .archive.transport import Transport
 
-        transport = Transport(archive, self._transport_settings(archive), self._stats, auth)
+        has_stand_in = archive is self._settings.archive and self._has_two_places
+        settings = replace(self._settings.transport, timeout_seconds=self._patience_seconds)
+        if has_stand_in:
+            settings = replace(settings, max_attempts=_FEWER_ATTEMPTS)
+        transport = Transport(archive, settings, self._stats, auth, has_stand_in=has_stand_in)
         self._clients.push_async_exit(transport)
         return transport
 
@@ -158,13 +162,6 @@ class Archive:
         from .archive.google import GoogleAuth
 
         return GoogleAuth(self._login, self._nursery, self._patience_seconds)
-
-    def _transport_settings(self, archive: ArchiveSettings) -> TransportSettings:
-        """Less insistent with an archive where there are buckets to be asked after it."""
-        settings = replace(self._settings.transport, timeout_seconds=self._patience_seconds)
-        if archive is not self._settings.archive or not self._has_two_places:
-            return settings
-        return replace(settings, max_attempts=_FEWER_ATTEMPTS, while_away="the buckets are read")
 
     @property
     def _patience_seconds(self) -> float:

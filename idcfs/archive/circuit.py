@@ -54,16 +54,16 @@ class _Call:
 class Circuit:
     """One per archive."""
 
-    def __init__(self, title: str, stats: Stats, now: Callable[[], datetime], meanwhile: str) -> None:
+    def __init__(self, title: str, stats: Stats, now: Callable[[], datetime], *, has_stand_in: bool = False) -> None:
         """
         :param title: what people call the archive.
         :param now: the time of day, with its zone.
-        :param meanwhile: what happens while it is open, in words.
+        :param has_stand_in: the buckets are asked while it is open; else calls fail.
         """
         self._title = title
         self._stats = stats
         self._now = now
-        self._meanwhile = meanwhile
+        self._meanwhile = "the buckets are read" if has_stand_in else "calls fail at once"
         self._failed: set[str] = set()  # paths, since the last answer
         self._answers = 0
         self._error: IdcfsError | None = None  # while it is open, why

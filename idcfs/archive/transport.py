@@ -54,7 +54,7 @@ class Transport:
     """The way to one archive; an async context manager. Paths begin with a slash, under the archive's base URL.
 
     ``auth`` adds the login to requests (and refreshes it on a 401); ``wire`` replaces the network in tests, ``now`` the
-    time of day.
+    time of day. ``has_stand_in`` says that another place is asked while the archive is away.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Transport:
         auth: httpx.Auth | None = None,
         wire: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        has_stand_in: bool = False,
     ) -> None:
         self._archive = archive
         self._settings = settings
@@ -78,7 +80,7 @@ class Transport:
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
-        self._circuit = Circuit(archive.spoken_name, stats, now, settings.while_away)
+        self._circuit = Circuit(archive.spoken_name, stats, now, has_stand_in=has_stand_in)
 
     def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
         settings = self._settings
@@ -244,7 +246,7 @@ class Transport:
         return response
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
-        """``attempt`` until it works, or until attempts or the time without progress are used up."""
+        """``attempt`` until it works, or attempts or time are used up; not at all while the archive is away."""
         with self._circuit.asking(path):
             return await self._persist(attempt, progress, path)
 

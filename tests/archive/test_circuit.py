@@ -27,7 +27,7 @@ class Archive:
         self.stats = Stats()
         self.error = error
         self.asked = 0
-        self.circuit = Circuit("the archive", self.stats, now or (lambda: NOON), "calls fail at once")
+        self.circuit = Circuit("the archive", self.stats, now or (lambda: NOON))
 
     async def ask(self, path: str = "/x", seconds: float = 0.0) -> None:
         with self.circuit.asking(path):
