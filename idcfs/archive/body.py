@@ -69,12 +69,12 @@ async def open_body(
         kind = _UNTYPED
     if answer.status == 206:
         size = _size_by_range(answer, kind, start, stop)
-        return _WholeBody(answer, start, None if stop is None or stop > size else stop, size)
+        return _SinglePartBody(answer, start, None if stop is None or stop > size else stop, size)
     if kind.startswith("multipart/"):
-        return await _PartBody(answer).begin()
+        return await _MultipartBody(answer).begin()
     if kind not in _INSTANCE_TYPES:
         raise Refused(f"{answer.where} sent {kind} instead of an instance")
-    return _WholeBody(answer)
+    return _SinglePartBody(answer)
 
 
 def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) -> int:
@@ -94,7 +94,7 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
     return size
 
 
-class _WholeBody:
+class _SinglePartBody:
     """Single part: the body is the instance, or the range of it that was asked for."""
 
     def __init__(self, answer: ByteStream, start: int = 0, stop: int | None = None, size: int | None = None) -> None:
@@ -124,7 +124,7 @@ class _WholeBody:
             raise Damaged(f"{self._answer.where} sent neither a length nor chunks: its end cannot be proven") from None
 
 
-class _PartBody:
+class _MultipartBody:
     """Multipart: the instance is the one part of the body."""
 
     start = 0

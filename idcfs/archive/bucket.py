@@ -7,14 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 from ..errors import Damaged, Gone
-from . import inventory
 from .body import InstanceBody, open_body
-from .inventory import Inventory, StoredObject
-
-SeriesKey = inventory.SeriesKey
+from .inventory import BucketSeries, IdentifiedObject, Inventory
 
 
-class InstanceKey(SeriesKey, Protocol):
+class BucketInstance(BucketSeries, Protocol):
     """What a file is found by."""
 
     @property
@@ -27,11 +24,11 @@ class BucketArchive:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
 
-    def may_hold(self, series: SeriesKey) -> bool:
+    def may_hold(self, series: BucketSeries) -> bool:
         """Whether the index says where the files of ``series`` are."""
-        return self._inventory.places(series)
+        return self._inventory.is_placed(series)
 
-    async def sizes(self, series: SeriesKey) -> dict[str, int]:
+    async def sizes(self, series: BucketSeries) -> dict[str, int]:
         """The exact size in bytes of each instance of ``series``, by SOPInstanceUID.
 
         :raises Gone: if there are none.
@@ -40,7 +37,7 @@ class BucketArchive:
 
     @asynccontextmanager
     async def fetch(
-        self, instance: InstanceKey, start: int = 0, stop: int | None = None
+        self, instance: BucketInstance, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[InstanceBody]:
         """Bytes [start, stop) of ``instance`` as stored; its size is always known.
 
@@ -62,16 +59,16 @@ class BucketArchive:
                 raise
             yield body
 
-    async def _object_of(self, instance: InstanceKey) -> StoredObject:
+    async def _object_of(self, instance: BucketInstance) -> IdentifiedObject:
         if instance.instances == 1 and (only := await self._inventory.only_object(instance)) is not None:
-            return StoredObject(instance.instance_uid, *only)
+            return IdentifiedObject(instance.instance_uid, *only)
         found = (await self._inventory.objects(instance)).get(instance.instance_uid)
         if found is None:
             raise Gone(f"{self._inventory.where(instance)} holds no instance {instance.instance_uid}")
         return found
 
 
-def _agree_on_size(body: InstanceBody, stored: StoredObject, where: str) -> None:
+def _agree_on_size(body: InstanceBody, stored: IdentifiedObject, where: str) -> None:
     """What comes in chunks, or compressed, does not tell its size; the list does."""
     if body.size is None:
         body.size = stored.size

@@ -22,8 +22,10 @@ from ..deadline import FLOOR_BYTES
 from ..errors import Gone, IdcfsError, Truncated
 from ..settings import KIB, MIB, ArchiveSettings, Policy
 from ..stats import Stats
-from . import bucket, dicomweb
 from .body import InstanceBody
+from .bucket import BucketArchive, BucketInstance
+from .dicomweb import DicomwebArchive, DicomwebInstance, SeriesRecord
+from .inventory import BucketSeries
 
 _WRAPPING_BYTES = 64 * KIB
 """What an answer may hold beside the instance."""
@@ -34,14 +36,14 @@ _MAX_PREFERRED = 100_000
 log = logging.getLogger(__name__)
 
 
-class SeriesKey(bucket.SeriesKey, Protocol):
+class SeriesKey(BucketSeries, Protocol):
     """A series, as either place wants to hear of it."""
 
     @property
     def study_uid(self) -> str: ...
 
 
-class InstanceKey(dicomweb.InstanceKey, bucket.InstanceKey, Protocol):
+class InstanceKey(DicomwebInstance, BucketInstance, Protocol):
     """An instance, as either place wants to hear of it."""
 
     @property
@@ -56,7 +58,7 @@ class Listed(NamedTuple):
     """In bytes, of as many as are known."""
 
 
-class Place(Protocol):
+class InstancePlace(Protocol):
     """Where instances can be had."""
 
     def fetch(
@@ -69,8 +71,8 @@ class Choice:
 
     def __init__(
         self,
-        archive: dicomweb.DicomwebArchive,
-        buckets: bucket.BucketArchive | None,
+        archive: DicomwebArchive,
+        buckets: BucketArchive | None,
         settings: ArchiveSettings,
         policy: Policy,
         timeout_seconds: float,
@@ -88,16 +90,16 @@ class Choice:
         self._timeout_seconds = timeout_seconds
         self._stats = stats
         self._exact_sizes = exact_sizes
-        self._preferred: TTLCache[tuple[str, str], Place] = TTLCache(
+        self._preferred: TTLCache[tuple[str, str], InstancePlace] = TTLCache(
             _MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time
         )
         self._absent = _AbsentSeries(settings.spoken_name)
-        self._place_of: WeakKeyDictionary[object, Place] = WeakKeyDictionary()
+        self._place_of: WeakKeyDictionary[object, InstancePlace] = WeakKeyDictionary()
         self._bulk = 0
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
-    async def search_series(self) -> list[dicomweb.SeriesRecord]:
+    async def search_series(self) -> list[SeriesRecord]:
         """Every series of the archive; a bucket cannot tell."""
         return await self._archive.search_series()
 
@@ -123,7 +125,7 @@ class Choice:
     async def _search(self, series: SeriesKey) -> list[str]:
         return await self._archive.search_instances(series.study_uid, series.series_uid, series.instances)
 
-    async def _list_instead(self, buckets: bucket.BucketArchive, series: SeriesKey, why: IdcfsError) -> Listed:
+    async def _list_instead(self, buckets: BucketArchive, series: SeriesKey, why: IdcfsError) -> Listed:
         if isinstance(why, Gone):
             self._absent.note_absent(series)
         try:
@@ -134,7 +136,7 @@ class Choice:
         log.info("series %s is listed from its bucket: %s", series.series_uid, why)
         return listed
 
-    async def _sizes(self, buckets: bucket.BucketArchive, series: SeriesKey) -> dict[str, int]:
+    async def _sizes(self, buckets: BucketArchive, series: SeriesKey) -> dict[str, int]:
         try:
             return (await _listed(buckets, series)).sizes
         except IdcfsError as error:
@@ -166,7 +168,7 @@ class Choice:
         if body is None and reason is not None:
             return False
         here = self._archive if body is None else self._place_of.get(body, self._archive)
-        other: Place = self._archive if here is self._buckets else cast("Place", self._buckets)
+        other: InstancePlace = self._archive if here is self._buckets else cast("InstancePlace", self._buckets)
         if other is self._archive and self._is_too_large(instance):
             return False
         if instance.key not in self._preferred:
@@ -183,7 +185,7 @@ class Choice:
         return end
 
     async def _open(self, stack: AsyncExitStack, instance: InstanceKey, start: int, stop: int | None) -> InstanceBody:
-        failed: dict[Place, IdcfsError] = {}
+        failed: dict[InstancePlace, IdcfsError] = {}
         places = self._places(instance)
         for place in places:
             try:
@@ -200,7 +202,7 @@ class Choice:
             return self._noted(body, place, is_last=place is places[-1])
         raise self._failure(instance, failed)
 
-    def _noted(self, body: InstanceBody, place: Place, *, is_last: bool) -> InstanceBody:
+    def _noted(self, body: InstanceBody, place: InstancePlace, *, is_last: bool) -> InstanceBody:
         """``body``, of which it is known where it comes from."""
         if place is self._buckets:
             self._stats.count("bucket_downloads")
@@ -209,7 +211,7 @@ class Choice:
         self._place_of[body] = place
         return body
 
-    def _failure(self, instance: InstanceKey, failed: dict[Place, IdcfsError]) -> IdcfsError:
+    def _failure(self, instance: InstanceKey, failed: dict[InstancePlace, IdcfsError]) -> IdcfsError:
         """What to say of several failures: what the archive said, if it was asked."""
         told = failed.get(self._archive) or next(iter(failed.values()))
         for other in failed.values():
@@ -220,7 +222,7 @@ class Choice:
             log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.spoken_name)
         return told
 
-    def _places(self, instance: InstanceKey) -> list[Place]:
+    def _places(self, instance: InstanceKey) -> list[InstancePlace]:
         """Where to ask for ``instance``, in this order."""
         if self._buckets is not None and self._policy == "bucket":
             return [self._buckets]
@@ -241,7 +243,7 @@ class Choice:
         most = self._settings.max_response_bytes
         return most is not None and instance.size is not None and instance.size + _WRAPPING_BYTES > most
 
-    def _prefer(self, instance: InstanceKey, place: Place, why: str) -> None:
+    def _prefer(self, instance: InstanceKey, place: InstancePlace, why: str) -> None:
         if self._preferred.get(instance.key) is not place:
             where = "its bucket" if place is self._buckets else self._settings.spoken_name
             log.info("%s comes from %s: %s", instance, where, why)
@@ -287,7 +289,7 @@ def _path(series: SeriesKey) -> tuple[str, str]:
     return series.study_uid, series.series_uid
 
 
-async def _listed(buckets: bucket.BucketArchive, series: SeriesKey) -> Listed:
+async def _listed(buckets: BucketArchive, series: SeriesKey) -> Listed:
     sizes = await buckets.sizes(series)
     return Listed(sorted(sizes), sizes)
 

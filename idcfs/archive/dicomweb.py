@@ -69,7 +69,7 @@ class SeriesRecord:
     """Where the server tells it. Not part of the identity: a series listed again while it grows is the same one."""
 
 
-class InstanceKey(Protocol):
+class DicomwebInstance(Protocol):
     """What an instance is asked for by."""
 
     @property
@@ -142,7 +142,7 @@ class DicomwebArchive:
 
     @asynccontextmanager
     async def fetch(
-        self, instance: InstanceKey, start: int = 0, stop: int | None = None
+        self, instance: DicomwebInstance, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[InstanceBody]:
         """Bytes [start, stop) of ``instance`` as stored, or all of them from 0 on, where the server knows no ranges.
 
@@ -316,7 +316,7 @@ def _checked(uid: str) -> str:
     return uid
 
 
-def _instance_path(instance: InstanceKey) -> str:
+def _instance_path(instance: DicomwebInstance) -> str:
     study, series, uid = _checked(instance.study_uid), _checked(instance.series_uid), _checked(instance.instance_uid)
     return f"/studies/{study}/series/{series}/instances/{uid}"
 

@@ -34,7 +34,7 @@ MAX_THREADS = 4
 log = logging.getLogger(__name__)
 
 
-class Login(Protocol):
+class TokenSource(Protocol):
     """Credentials: ``refresh`` blocks, and raises AccessDenied or Transient."""
 
     @property
@@ -45,7 +45,7 @@ class Login(Protocol):
 class GoogleAuth(httpx.Auth):
     """Adds the token, and the quota project if there is one, to what httpx sends."""
 
-    def __init__(self, login: Login, nursery: trio.Nursery, timeout_seconds: float) -> None:
+    def __init__(self, login: TokenSource, nursery: trio.Nursery, timeout_seconds: float) -> None:
         self._login = login
         self._tokens = Tokens(login, nursery, timeout_seconds)
 
@@ -86,7 +86,7 @@ class Tokens:
     """The token of the moment. Refreshes run in ``nursery``, so that nobody's going away ends them."""
 
     def __init__(
-        self, login: Login, nursery: trio.Nursery, timeout_seconds: float, now: Callable[[], float] = time.time
+        self, login: TokenSource, nursery: trio.Nursery, timeout_seconds: float, now: Callable[[], float] = time.time
     ) -> None:
         """
         :param now: the time in seconds since the epoch. Not trio's, which stands still while a machine sleeps.

@@ -51,7 +51,7 @@ _BUCKET = re.compile(r"[0-9a-z][0-9a-z.-]{1,62}")
 log = logging.getLogger(__name__)
 
 
-class SeriesKey(Protocol):
+class BucketSeries(Protocol):
     """What the files of a series are found by."""
 
     @property
@@ -69,7 +69,7 @@ class SeriesKey(Protocol):
         """As many as the index says."""
 
 
-class StoredObject(NamedTuple):
+class IdentifiedObject(NamedTuple):
     """One file, and what it is."""
 
     instance_uid: str
@@ -107,17 +107,17 @@ class Inventory:
         self._timeout_seconds = timeout_seconds
         self._kept = kept
         self._tell_sizes = tell_sizes
-        self._flights: SingleFlight[str, dict[str, StoredObject]] = SingleFlight(nursery)
+        self._flights: SingleFlight[str, dict[str, IdentifiedObject]] = SingleFlight(nursery)
         self._only_flights: SingleFlight[str, ListedObject | None] = SingleFlight(nursery)
         self._waiting: dict[str, set[Progress]] = {}
         self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
         self._only: LRUCache[str, ListedObject | None] = LRUCache(_MAX_KEPT)
-        self._known: LRUCache[str, dict[str, StoredObject]] = LRUCache(
+        self._known: LRUCache[str, dict[str, IdentifiedObject]] = LRUCache(
             _MAX_KEPT, getsizeof=lambda objects: min(len(objects) + 1, _MAX_KEPT)
         )
 
     @staticmethod
-    def places(series: SeriesKey) -> bool:
+    def is_placed(series: BucketSeries) -> bool:
         """Whether the index says where the files of ``series`` are."""
         return bool(_FOLDER.fullmatch(series.content) and _BUCKET.fullmatch(series.bucket))
 
@@ -127,11 +127,11 @@ class Inventory:
             self._transports[bucket] = self._transport_to(self._settings.of(bucket))
         return self._transports[bucket]
 
-    def where(self, series: SeriesKey) -> str:
+    def where(self, series: BucketSeries) -> str:
         """Names bucket, folder and series."""
         return f"{self._settings.of(series.bucket).name}/{series.content} (series {series.series_uid})"
 
-    async def objects(self, series: SeriesKey) -> dict[str, StoredObject]:
+    async def objects(self, series: BucketSeries) -> dict[str, IdentifiedObject]:
         """The files of ``series`` by SOPInstanceUID.
 
         :raises Gone: if there are none.
@@ -142,20 +142,20 @@ class Inventory:
         with self._patience(series):
             return await self._flights.run(series.content, partial(self._find_out, series))
 
-    async def only_object(self, series: SeriesKey) -> ListedObject | None:
+    async def only_object(self, series: BucketSeries) -> ListedObject | None:
         """The file of a one-instance series, which needs no asking what it is; None where there are several."""
         if series.content in self._only:
             return self._only[series.content]
         with self._patience(series):
             return await self._only_flights.run(series.content, partial(self._find_only, series))
 
-    def distrust(self, series: SeriesKey) -> None:
+    def distrust(self, series: BucketSeries) -> None:
         """It may be wrong: the next mount asks anew. In this one each broken file would cost a request a file."""
         if series.content in self._known:
             self._kept.remember_objects(self._key(series), ())
 
     @contextmanager
-    def _patience(self, series: SeriesKey) -> Iterator[None]:
+    def _patience(self, series: BucketSeries) -> Iterator[None]:
         """Wait within, as long as there is progress."""
         progress = Progress(self._timeout_seconds)
         waiting = self._waiting.setdefault(series.content, set())
@@ -168,31 +168,31 @@ class Inventory:
             if not waiting:
                 self._waiting.pop(series.content, None)
 
-    def _advance(self, series: SeriesKey, amount: int) -> None:
+    def _advance(self, series: BucketSeries, amount: int) -> None:
         for progress in self._waiting.get(series.content, ()):
             progress.advance(amount)
 
-    def _key(self, series: SeriesKey) -> str:
+    def _key(self, series: BucketSeries) -> str:
         """A mirror may hold less, or otherwise."""
         return f"{self._settings.name}/{series.content}"
 
-    async def _find_only(self, series: SeriesKey) -> ListedObject | None:
+    async def _find_only(self, series: BucketSeries) -> ListedObject | None:
         listed = await self._list(series)
         only = self._only[series.content] = listed[0] if len(listed) == 1 else None
         return only
 
-    async def _find_out(self, series: SeriesKey) -> dict[str, StoredObject]:
+    async def _find_out(self, series: BucketSeries) -> dict[str, IdentifiedObject]:
         kept = list(_unpacked(await self._kept.load_objects(self._key(series)) or ()))
         found = {stored.instance_uid: stored for stored in kept}
         if len(found) != len(kept) or len(found) != series.instances:
-            found = self._unambiguous(series, await self._identify(series, await self._list(series), kept))
+            found = self._unambiguous(series, await self._identify_all(series, await self._list(series), kept))
             if len(found) == series.instances or len(found) >= _KEPT_FROM:
                 self._kept.remember_objects(self._key(series), _packed(found.values()))
         self._known[series.content] = found
         self._tell_sizes(series.content, {uid: stored.size for uid, stored in found.items()})
         return found
 
-    def _unambiguous(self, series: SeriesKey, objects: Sequence[StoredObject]) -> dict[str, StoredObject]:
+    def _unambiguous(self, series: BucketSeries, objects: Sequence[IdentifiedObject]) -> dict[str, IdentifiedObject]:
         """Without what several files claim to be: which of them is right, nobody knows.
 
         :raises Damaged: if nothing is left.
@@ -207,13 +207,13 @@ class Inventory:
 
     # --- what it asks ------------------------------------------------------------------------------------------------
 
-    async def _list(self, series: SeriesKey) -> list[ListedObject]:
+    async def _list(self, series: BucketSeries) -> list[ListedObject]:
         """Names and sizes of the files of ``series``.
 
         :raises Gone: if there are none.
         """
         where = self.where(series)
-        if not self.places(series):
+        if not self.is_placed(series):
             raise Gone(f"{where}: the index does not say in which bucket its files are")
         objects: dict[ListedObject, None] = {}
         stale = 0
@@ -230,7 +230,7 @@ class Inventory:
             raise Gone(f"{where} holds no files of it")
         return list(objects)
 
-    async def _pages(self, series: SeriesKey) -> AsyncGenerator[Page, None]:
+    async def _pages(self, series: BucketSeries) -> AsyncGenerator[Page, None]:
         params: dict[str, str | int] = {"list-type": 2, "prefix": f"{series.content}/"}
         about, accept = f"/{series.content}", "application/xml"
         while True:
@@ -244,9 +244,9 @@ class Inventory:
                 return
             params["continuation-token"] = page.next_token
 
-    async def _identify(
-        self, series: SeriesKey, listed: Sequence[ListedObject], kept: Iterable[StoredObject]
-    ) -> list[StoredObject]:
+    async def _identify_all(
+        self, series: BucketSeries, listed: Sequence[ListedObject], kept: Iterable[IdentifiedObject]
+    ) -> list[IdentifiedObject]:
         """Which instance each file is; without those of which that cannot be told.
 
         :param kept: files that were asked about before; what is listed otherwise now is asked about again.
@@ -259,7 +259,7 @@ class Inventory:
 
         async def work() -> None:
             for one in asked:
-                stored = await self._identified(series, one)
+                stored = await self._identify(series, one)
                 if stored is not None:
                     found.append(stored)
                     keep(found)
@@ -272,14 +272,14 @@ class Inventory:
             raise first_of(group) from None
         return found
 
-    def _keeper(self, series: SeriesKey, known: int) -> Callable[[Sequence[StoredObject]], None]:
+    def _keeper(self, series: BucketSeries, known: int) -> Callable[[Sequence[IdentifiedObject]], None]:
         """What keeps a part, of ``known`` files to begin with, whenever it has grown by an eighth.
 
         So a kill loses no more, and the writing of a long list, which is of all of it each time, stays cheap.
         """
         due = known + max(_KEPT_FROM, known // 8)
 
-        def keep(found: Sequence[StoredObject]) -> None:
+        def keep(found: Sequence[IdentifiedObject]) -> None:
             nonlocal due
             if len(found) < due or len(found) == series.instances:  # as many would pass for all of them
                 return
@@ -288,21 +288,21 @@ class Inventory:
 
         return keep
 
-    async def _identified(self, series: SeriesKey, one: ListedObject) -> StoredObject | None:
+    async def _identify(self, series: BucketSeries, one: ListedObject) -> IdentifiedObject | None:
         """By its file meta; read further where its first KiB does not hold all of it."""
         try:
             for most in _HEAD_BYTES:
                 head = await self._head(series, one, min(most, one.size))
                 meta = parse_file_meta(head, whole=len(head) == one.size or most == _HEAD_BYTES[-1])
                 if meta is not None and UID.fullmatch(meta.instance_uid):
-                    return StoredObject(meta.instance_uid, *one)
+                    return IdentifiedObject(meta.instance_uid, *one)
             reason = "its file meta names no instance"
         except (AccessDenied, Damaged, Gone, Refused) as error:  # of this file alone
             reason = str(error)
         log.warning("%s: %s is passed over: %s", self.where(series), one.name, reason)
         return None
 
-    async def _head(self, series: SeriesKey, one: ListedObject, length: int) -> bytes:
+    async def _head(self, series: BucketSeries, one: ListedObject, length: int) -> bytes:
         """The first ``length`` bytes of a file, whatever else a server without ranges sends.
 
         :raises Damaged: if it is of another size than is listed.
@@ -324,11 +324,11 @@ class Inventory:
         return bytes(head[:length])
 
 
-def _packed(objects: Iterable[StoredObject]) -> list[str]:
+def _packed(objects: Iterable[IdentifiedObject]) -> list[str]:
     return [f"{stored.instance_uid} {stored.name} {stored.size}" for stored in objects]
 
 
-def _unpacked(lines: Sequence[str]) -> Iterator[StoredObject]:
+def _unpacked(lines: Sequence[str]) -> Iterator[IdentifiedObject]:
     for line in lines:
         instance_uid, name, size = line.split(" ")
-        yield StoredObject(instance_uid, name, int(size))
+        yield IdentifiedObject(instance_uid, name, int(size))

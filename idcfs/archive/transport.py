@@ -75,8 +75,8 @@ class Transport:
         build_client = partial(self._build_client, auth)
         # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
         self._origin = _direct_origin(archive.base_url) if wire is None else None
-        self._near = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
-        self._far = build_client(wire)
+        self._direct = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
+        self._indirect = build_client(wire)
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
@@ -100,7 +100,7 @@ class Transport:
 
     def _client(self, url: httpx.URL) -> httpx.AsyncClient:
         """Who brings requests to ``url``."""
-        return self._near if origin_of(url) == self._origin else self._far
+        return self._direct if origin_of(url) == self._origin else self._indirect
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,8 +108,8 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._near.aclose()
-        await self._far.aclose()
+        await self._direct.aclose()
+        await self._indirect.aclose()
 
     @property
     def away(self) -> IdcfsError | None:
@@ -161,7 +161,7 @@ class Transport:
             async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
                 return await _read_whole(answer, progress, most)
 
-        return await self._insist(attempt, progress, path + about)
+        return await self._ask(attempt, progress, path + about)
 
     @property
     def name(self) -> str:
@@ -195,7 +195,7 @@ class Transport:
         async def attempt() -> Answer:
             return await self._open(path, None, headers, kind, welcome)
 
-        async with aclosing(await self._insist(attempt, progress, path)) as answer:
+        async with aclosing(await self._ask(attempt, progress, path)) as answer:
             yield answer
 
     async def _open(
@@ -245,12 +245,12 @@ class Transport:
             followed += 1
         return response
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
+    async def _ask(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         """``attempt`` until it works, or attempts or time are used up; not at all while the archive is away."""
         with self._circuit.asking(path):
-            return await self._persist(attempt, progress, path)
+            return await self._ask_in_time(attempt, progress, path)
 
-    async def _persist(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
+    async def _ask_in_time(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
         failed: list[Transient] = []
         try:
             with progress.watch(self._where(path)):

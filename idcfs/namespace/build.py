@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from .catalog import SCHEMA, UNKNOWN, Catalog, SeriesRecord, is_whole, locked, metadata
+from .catalog import SCHEMA, UNKNOWN, Catalog, SearchedSeries, is_whole, locked, metadata
 from .names import PLAIN, escape, is_shortened
 
 PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -107,12 +107,12 @@ def _write(table: pa.Table, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def catalog_of_records(collection: str, records: Iterable[SeriesRecord]) -> Catalog:
+def catalog_of_records(collection: str, records: Iterable[SearchedSeries]) -> Catalog:
     """A catalog in memory over what a DICOMweb server lists, under one collection."""
     return Catalog(table_of_records(collection, records))
 
 
-def table_of_records(collection: str, records: Iterable[SeriesRecord]) -> pa.Table:
+def table_of_records(collection: str, records: Iterable[SearchedSeries]) -> pa.Table:
     """The table of ``SCHEMA`` over what a DICOMweb server lists, under one collection."""
     left = iter(records)
     parts = [_index_of(collection, [])]  # so that there is one
@@ -121,7 +121,7 @@ def table_of_records(collection: str, records: Iterable[SeriesRecord]) -> pa.Tab
     return catalog_table(_complete(pa.concat_tables(parts)), {})
 
 
-def _index_of(collection: str, records: list[SeriesRecord]) -> pa.Table:
+def _index_of(collection: str, records: list[SearchedSeries]) -> pa.Table:
     counts = [record.instance_count for record in records]
     return pa.table(
         {

@@ -69,7 +69,7 @@ class Series:
     """Of IDC's public buckets, the one that holds its files, by its name at AWS."""
 
 
-class SeriesRecord(Protocol):
+class SearchedSeries(Protocol):
     """A series as a search returns it."""
 
     @property

@@ -26,7 +26,7 @@ import trio
 
 from ..errors import Damaged, DeadlinePassed, IdcfsError, QuotaSpent, Unreachable, UsageError
 from ..settings import PACKAGED, ArchiveSettings
-from .catalog import FORMAT, Catalog, SeriesRecord, locked, unsearched_table
+from .catalog import FORMAT, Catalog, SearchedSeries, locked, unsearched_table
 
 _KEEP_SECONDS = 30 * 86_400
 """Catalogs that no mount opened for this long are removed when another is built."""
@@ -44,7 +44,7 @@ _RECORDS_PER_LINE = 1_000
 
 log = logging.getLogger(__name__)
 
-Search = Callable[[], Awaitable[Sequence[SeriesRecord]]]
+Search = Callable[[], Awaitable[Sequence[SearchedSeries]]]
 """Every series of a server."""
 
 
@@ -117,7 +117,7 @@ def clear_searched(cache_dir: Path) -> int:
     return freed
 
 
-def _keep_catalog(archive: str, records: Sequence[SeriesRecord], path: Path) -> Catalog:
+def _keep_catalog(archive: str, records: Sequence[SearchedSeries], path: Path) -> Catalog:
     """The catalog of ``records``, kept at ``path`` if that can be written.
 
     :raises IdcfsError: if it cannot be built.
@@ -130,7 +130,7 @@ def _keep_catalog(archive: str, records: Sequence[SeriesRecord], path: Path) -> 
     return _unkept_catalog(archive, records)
 
 
-def _unkept_catalog(archive: str, records: Sequence[SeriesRecord]) -> Catalog:
+def _unkept_catalog(archive: str, records: Sequence[SearchedSeries]) -> Catalog:
     """The catalog of ``records``, mapped from a file that is removed already: the mapping is all that holds it."""
     reasons = []
     for place in _SCRATCH:
@@ -142,7 +142,7 @@ def _unkept_catalog(archive: str, records: Sequence[SeriesRecord]) -> Catalog:
     raise IdcfsError(f"what {archive} lists cannot be written anywhere ({'; '.join(reasons)})")
 
 
-def _built_of_records(archive: str, records: Sequence[SeriesRecord], path: Path) -> Catalog:
+def _built_of_records(archive: str, records: Sequence[SearchedSeries], path: Path) -> Catalog:
     """The catalog of ``records``, built at ``path``.
 
     :raises OSError: if ``path`` cannot be written.
@@ -156,7 +156,7 @@ def _built_of_records(archive: str, records: Sequence[SeriesRecord], path: Path)
     return Catalog.open(path)
 
 
-def _lines(archive: str, records: Sequence[SeriesRecord]) -> Iterator[bytes]:
+def _lines(archive: str, records: Sequence[SearchedSeries]) -> Iterator[bytes]:
     """``records`` as ``build.read_records`` wants them; bit by bit, so that no second copy of them comes to be."""
     yield _line((archive, len(records)))
     for start in range(0, len(records), _RECORDS_PER_LINE):

@@ -43,7 +43,7 @@ _DISK_BLOCK = 512  # the unit of st_blocks, whatever st_blksize says (stat(2))
 log = logging.getLogger(__name__)
 
 
-class Listed(Protocol):
+class ArchiveList(Protocol):
     """What an archive says of a series."""
 
     @property
@@ -55,7 +55,7 @@ class Listed(Protocol):
         """Exact sizes in bytes by SOPInstanceUID, of as many as it tells."""
 
 
-Lister = Callable[[Series], Awaitable[Listed]]
+Lister = Callable[[Series], Awaitable[ArchiveList]]
 
 
 class Size(NamedTuple):
