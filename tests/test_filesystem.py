@@ -218,7 +218,7 @@ async def test_reads_give_the_bytes_of_the_instance_that_was_opened(fs: Filesyst
         assert len(await fs.read(handle, 250 * KIB - 3, 10)) == 3
         assert await fs.read(handle, 250 * KIB, 10) == b""
     assert {instance.series_uid for instance in source.instances} == {"1.1.1"}
-    assert {instance.content for instance in source.instances} == {"uuid"}
+    assert {instance.content for instance in source.instances} == {"uuid of 1.1.1"}
     assert source.instances[0].transfer_syntaxes == {"1.2.840.10008.1.2.1"}
 
 

@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,8 @@ _MOST_INSTANCES = 2**31 - 1  # SCHEMA gives them 32 bits
 _MOST_BYTES = 10**15  # 1 PB in one series: ten times the whole of IDC v25
 _RECORDS_AT_ONCE = 10_000
 """How many records are objects at the same time: all of a million are 0.3 GB more."""
+
+log = logging.getLogger(__name__)
 
 
 def build_from_parquet(source: Path, target: Path, releases: dict[int, int]) -> None:
@@ -157,7 +160,7 @@ def read_index(source: Path) -> pa.Table:
         table.validate(full=True)  # parquet does not: text may be no UTF-8
         if not table.num_rows:
             raise UsageError(f"{source} lists no series")
-        return table
+        return _without_shared_contents(table, source)
     except (pa.ArrowException, OSError, ValueError, LookupError) as error:  # a column twice is a KeyError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{source} cannot be read as a parquet index: {reason}") from error
@@ -176,6 +179,29 @@ def _complete(table: pa.Table) -> pa.Table:
     size = pc.fill_null(pc.cast(size, pa.int64()), UNKNOWN)
     columns["bytes"] = pc.if_else(pc.equal(size, 0), UNKNOWN, size)  # no instance is empty: rounded away, or not known
     return pa.table(columns)
+
+
+def _without_shared_contents(table: pa.Table, source: Path) -> pa.Table:
+    """``table``, without a content UUID where it stands for several series: the one's instances would be shown in all.
+
+    In idc-index each stands once (v25: all of 1,044,191). The same series in several places may share its own.
+    """
+    column = table.schema.get_field_index("crdc_series_uuid")
+    contents = table.column(column)
+    named = contents.filter(pc.not_equal(contents, ""))
+    if pc.count_distinct(named).as_py() == len(named):
+        return table
+    series = table.group_by("crdc_series_uuid").aggregate([("SeriesInstanceUID", "count_distinct")])
+    several = series.filter(pc.greater(series.column("SeriesInstanceUID_count_distinct"), 1))
+    is_shared = pc.and_(
+        pc.is_in(contents, several.column("crdc_series_uuid").combine_chunks()), pc.not_equal(contents, "")
+    )
+    count = pc.sum(is_shared).as_py()
+    if count:
+        log.warning(
+            "%s: %d series share their crdc_series_uuid with another one: taken for series without", source, count
+        )
+    return table.set_column(column, "crdc_series_uuid", pc.if_else(is_shared, "", contents).cast(contents.type))
 
 
 def _within(column: Any, most: int, name: str) -> Any:

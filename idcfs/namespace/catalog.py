@@ -26,7 +26,7 @@ from ..errors import Damaged
 from .names import escape, is_shortened, unescape
 from .nodes import Level
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever ``SCHEMA`` or its meaning changes, so that an older file is built anew."""
 
 UNKNOWN = -1

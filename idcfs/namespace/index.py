@@ -242,7 +242,10 @@ def _run_builder(*arguments: str, lines: Iterable[bytes] = ()) -> tuple[int, str
         with suppress(BrokenPipeError), builder.stdin:  # it ended early, and says why
             builder.stdin.writelines(lines)
         errors = builder.stderr.read().decode(errors="replace").strip()
-    if builder.returncode != 0:
+    if builder.returncode == 0:
+        for line in errors.splitlines():
+            log.warning("%s", line)
+    else:
         log.debug("building failed:\n%s", errors)
     if builder.returncode < 0:
         return builder.returncode, f"the process that does it was ended: {signal.strsignal(-builder.returncode)}"

@@ -193,7 +193,13 @@ def one_of_few(text: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def with_path(row: Row, *values: str) -> Row:
+    """``row`` as another series, with a content of its own."""
     collection, patient_id, study, series = values
     return replace(
-        row, collection_id=collection, PatientID=patient_id, StudyInstanceUID=study, SeriesInstanceUID=series
+        row,
+        collection_id=collection,
+        PatientID=patient_id,
+        StudyInstanceUID=study,
+        SeriesInstanceUID=series,
+        crdc_series_uuid=f"uuid of {series}",
     )
