@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import TextIO
 
 from .errors import UsageError
 from .settings import MIB
@@ -52,14 +53,30 @@ def _quieten(libraries: Iterable[str], level: int) -> None:
 
 def _handler(file: Path | None) -> logging.Handler:
     if file is None:
-        return logging.StreamHandler()
+        return _Stream()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(
-            file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace"
-        )
+        return _File(file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
+
+
+class _Closing(logging.Handler):
+    """Writes, before it is closed, what its filters hold back: Python closes handlers when the process ends."""
+
+    def close(self) -> None:
+        for one in self.filters:
+            if isinstance(one, OncePerMinute):
+                one.tell_rest()
+        super().close()
+
+
+class _Stream(_Closing, logging.StreamHandler[TextIO]):
+    """To stderr."""
+
+
+class _File(_Closing, logging.handlers.RotatingFileHandler):
+    """To a file, which is set aside when it is large."""
 
 
 @dataclass(slots=True)
@@ -71,6 +88,8 @@ class _Window:
 
 class OncePerMinute(logging.Filter):
     """Lets the same warning through once a minute; when that is over, and anything is logged, how often it came.
+
+    What is left when the handler is closed is told then.
 
     The same: of one logger and level, in the same words. What comes with a traceback is never held back.
     """
@@ -91,10 +110,20 @@ class OncePerMinute(logging.Filter):
         with self._lock:
             due = self._take_due(now)
             passes = record.levelno < logging.WARNING or bool(record.exc_info) or self._is_first(record, now)
-        for window in due:
+        self._tell(due)
+        return passes
+
+    def tell_rest(self) -> None:
+        """Write how often each warning came that is held back now."""
+        with self._lock:
+            held_back = list(self._windows.values())
+            self._windows.clear()
+        self._tell(held_back)
+
+    def _tell(self, windows: Iterable[_Window]) -> None:
+        for window in windows:
             if window.last is not None:
                 self._write(_summary(window.last, window.held_back))
-        return passes
 
     def _write(self, record: logging.LogRecord) -> None:
         """As ``Handler.handle`` does, but past this filter."""

@@ -129,6 +129,18 @@ def test_threads_lose_no_count(log: Log) -> None:
     assert log.lines == ["away", "away (3,999 more times in the last 60 s)", "done"]
 
 
+def test_what_is_held_back_at_the_end_is_told_once(log: Log) -> None:
+    for words in ("away", "away", "away", "back", "slow", "slow"):
+        log.logger.warning(words)
+    [only] = [found for found in log.logger.handlers[0].filters if isinstance(found, OncePerMinute)]
+    only.tell_rest()
+    assert log.lines[3:] == ["away (2 more times in the last 60 s)", "slow (once more in the last 60 s)"]
+    only.tell_rest()
+    log.now = 3_600
+    log.logger.info("unmounted")
+    assert log.lines[5:] == ["unmounted"]
+
+
 def logging_in_a_process(file: Path | None, level: str, words: str) -> str:
     """What a process prints that begins so, and then does what ``words`` say: the root logger is everybody's here."""
     code = f"import logging; from pathlib import *; from idcfs import logs; logs.start({file!r}, {level!r})"
@@ -144,12 +156,13 @@ def test_a_log_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "state" / "mnt.log"
     assert not logging_in_a_process(file, "info", f"{AWAY}; {REQUEST}")
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    [line] = file.read_text().splitlines()
-    assert line.endswith("WARNING idcfs.x: away")
+    away, rest = file.read_text().splitlines()
+    assert away.endswith("WARNING idcfs.x: away")
+    assert rest.endswith("WARNING idcfs.x: away (2 more times in the last 60 s)")  # though nothing was logged after it
 
 
 def test_debug_shows_requests_too_and_without_a_file_the_log_is_stderr() -> None:
-    [away, request] = logging_in_a_process(None, "debug", f"{AWAY}; {REQUEST}").splitlines()
+    [away, request, _] = logging_in_a_process(None, "debug", f"{AWAY}; {REQUEST}").splitlines()
     assert away.endswith("WARNING idcfs.x: away")
     assert request.endswith("INFO httpx: a request")
 
@@ -157,7 +170,7 @@ def test_debug_shows_requests_too_and_without_a_file_the_log_is_stderr() -> None
 def test_a_warning_whose_words_do_not_fit_harms_nobody() -> None:
     said = logging_in_a_process(None, "info", f"logging.warning('%d', 'no number'); {AWAY}")
     assert "no number" in said
-    assert said.endswith("WARNING idcfs.x: away\n")
+    assert "WARNING idcfs.x: away\n" in said
 
 
 def test_a_log_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
