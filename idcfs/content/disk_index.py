@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from .. import database
 from ..locks import locked
 from .block_files import NewBlock, decoded, encoded
 from .blocks import Key
@@ -38,10 +39,6 @@ CREATE TRIGGER block_added AFTER INSERT ON block BEGIN UPDATE state SET bytes = 
 CREATE TRIGGER block_removed AFTER DELETE ON block BEGIN UPDATE state SET bytes = bytes - OLD.bytes; END
 """
 _COLUMNS = "name, content, instance, number, bytes, digest"
-
-_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_GUTTED = ("no such table", "no such column")
-"""How SQLite says, with the code of any mistake, that the file has lost what was made when it was opened."""
 
 T = TypeVar("T")
 
@@ -78,26 +75,23 @@ class DiskIndex:
     """One connection, which threads share. Where another mount has started the index anew, it follows.
 
     Each method raises ``IndexDamaged`` where the file is damaged, ``sqlite3.Error`` where it cannot be done now
-    (locked, no space), ``OSError`` where the directory cannot be used.
-
-    Nobody but SQLite may open the file, nor those beside it, not even to close it at once: POSIX locks are the
-    process's, and closing any descriptor of a file lets go of all of them. SQLite, which keeps its own descriptors open
-    for that reason, could not know; the next process to close the index would take itself for the last one and remove
-    the log that this one goes on writing to.
+    (locked, no space), ``OSError`` where the directory cannot be used. Nobody but SQLite may open
+    the file: see ``database``.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.path = index_path(directory)
         self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened: database.FileIdentity | None = None
         self._clock = 0
         self._turn = threading.RLock()  # whose change, or statement, it is
 
     @property
     def is_current(self) -> bool:
         """Whether the file that is open is still the one in the directory."""
-        return self._connection is not None and self._opened is not None and self._opened == self._identity()
+        is_open = self._connection is not None and self._opened is not None
+        return is_open and self._opened == database.identity(self.path)
 
     def open(self) -> None:
         """Open the index, and make it if there is none."""
@@ -231,7 +225,7 @@ class DiskIndex:
 
     def _connect(self) -> None:
         self._connection = _connect(self.path)
-        self._opened = self._identity()  # not before: there may have been no file
+        self._opened = database.identity(self.path)  # not before: there may have been no file
 
     def _roll_back(self) -> None:
         """End a change; SQLite may have done so already."""
@@ -249,13 +243,6 @@ class DiskIndex:
         except IndexDamaged:
             return True
         return False
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
 
     def _rows(self, which: str, parameters: tuple[object, ...]) -> list[Row]:
         found = self._execute(f"SELECT {_COLUMNS} FROM block {which}", parameters)
@@ -291,21 +278,13 @@ def _typed(value: object, kind: type[T]) -> T:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=_PATIENCE_SECONDS, isolation_level=None)
-    try:
-        path.chmod(0o600)  # SQLite's own is the umask's; the files beside take this one over
-        with _damage_told():
-            _set_up(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    with _damage_told():
+        return database.connect(path, _PATIENCE_SECONDS, _set_up)
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
+    connection.isolation_level = None  # each statement for itself, unless ``change`` says otherwise
     connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged one is told by its type
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if version == 0 and tables == 0:
@@ -320,7 +299,6 @@ def _damage_told() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says where
-        if code in _DAMAGE_CODES or str(error).startswith(_GUTTED):
+        if database.is_damage(error):
             raise IndexDamaged(str(error)) from error
         raise

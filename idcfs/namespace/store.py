@@ -28,6 +28,7 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
+from .. import database
 from ..errors import IdcfsError
 from ..locks import locked
 
@@ -48,14 +49,12 @@ _PATIENCE_SECONDS = 20.0
 """A disk that does not give, or take, some KiB in this time hangs."""
 _DAMAGE = frozenset(
     {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_ERROR,  # no such table, no such column
+        sqlite3.SQLITE_ERROR,  # the tables are not those that were made
         sqlite3.SQLITE_CONSTRAINT,  # in tables as they were made there is none: what is inserted was deleted before
         sqlite3.SQLITE_MISMATCH,
     }
 )
-"""What SQLite says of a file that will never do, in primary result codes; any other failure may pass."""
+"""What else SQLite says here of a file that will never do, in primary result codes."""
 _MAX_WAITING = 1_000_000
 """Instances (about 100 bytes each) of lists that wait to be written; the largest series of IDC v25 has 91,980. More
 come together only where nothing can be written, or in a list that had better not become one value of a database."""
@@ -102,12 +101,12 @@ class SeriesStore:
         self._warned = False
         self._hangs = False
         self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None  # which file that is
+        self._opened: database.FileIdentity | None = None  # which file that is
         self._open()
 
     async def load(self, content: str) -> Kept:
         """Everything known of ``content``."""
-        uids, sizes = await self._in_time(partial(self._read, content), Kept(None, {}))
+        uids, sizes = await self._ask(lambda connection: _known(connection, content), Kept(None, {}))
         waiting = {uid: size for (key, uid), size in self._sizes.items() if key == content}
         known = {uid: size for uid, size in (sizes | waiting).items() if size is not None}
         return Kept(self._lists.get((_LISTING, content), uids), known)
@@ -115,7 +114,9 @@ class SeriesStore:
     async def load_objects(self, content: str) -> tuple[str, ...] | None:
         """What ``remember_objects`` was given."""
         waiting = self._lists.get((_OBJECTS, content))
-        return waiting if waiting is not None else await self._in_time(partial(self._read_objects, content), None)
+        if waiting is not None:
+            return waiting
+        return await self._ask(lambda connection: _lines(connection, _OBJECTS, content), None)
 
     def remember_objects(self, content: str, lines: Iterable[str]) -> None:
         """Keep what the files of a series are, in place of what was kept; written a moment later."""
@@ -168,6 +169,10 @@ class SeriesStore:
             self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
         return done
 
+    async def _ask(self, question: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """The answer to ``question``; ``otherwise`` where the file does not give one."""
+        return await self._in_time(partial(self._read, question, otherwise), otherwise)
+
     async def _in_time(self, work: Callable[[], T], otherwise: T) -> T:
         """What ``work``, in a thread, gives. If it does not end, ``otherwise``, and the file is not asked any more."""
         async with self._one_at_a_time:
@@ -192,10 +197,10 @@ class SeriesStore:
         before, self._connection = self._connection, None
         try:
             with locked(self._path.parent, _BUSY_SECONDS):
-                if damage is not None and self._opened == _identity(self._path):
+                if damage is not None and self._opened == database.identity(self._path):
                     self._remove(damage)
                 self._connection = self._connect()
-                self._opened = _identity(self._path)
+                self._opened = database.identity(self._path)
         except (sqlite3.DatabaseError, OSError) as error:
             self._warn(error)
         if before is not None:
@@ -213,35 +218,23 @@ class SeriesStore:
 
     def _remove(self, damage: sqlite3.DatabaseError) -> None:
         log.warning("%s is damaged (%s): starting it anew", self._path, damage)
-        _remove(self._path)
+        database.remove(self._path)
 
     def _current(self) -> sqlite3.Connection | None:
         """The connection, to the file that is there now: another mount may have found the last one damaged."""
-        if self._connection is not None and self._opened != _identity(self._path):
+        if self._connection is not None and self._opened != database.identity(self._path):
             self._open()
         return self._connection
 
-    def _read(self, content: str) -> Kept:
+    def _read(self, question: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         connection = self._current()
         if connection is None:
-            return Kept(None, {})
+            return otherwise
         try:
-            rows = connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
-            sizes = {uid: size for uid, size in rows if isinstance(size, int) and 0 < size <= _MAX_BYTES}
-            return Kept(_lines(connection, _LISTING, content), sizes)
+            return question(connection)
         except sqlite3.DatabaseError as error:
             self._recover(error)
-            return Kept(None, {})
-
-    def _read_objects(self, content: str) -> tuple[str, ...] | None:
-        connection = self._current()
-        if connection is None:
-            return None
-        try:
-            return _lines(connection, _OBJECTS, content)
-        except sqlite3.DatabaseError as error:
-            self._recover(error)
-            return None
+            return otherwise
 
     def _write(self, sizes: _Sizes, lists: _Lists) -> bool:
         """Whether all of it is on disk now."""
@@ -279,7 +272,7 @@ class SeriesStore:
 def info(path: Path) -> StoreInfo:
     """What the store at ``path`` holds; nothing where there is none, no entries where it cannot be read."""
     size = 0
-    for file in _files(path):
+    for file in database.files_of(path):
         with suppress(FileNotFoundError):
             size += file.stat().st_size
     if not path.exists():
@@ -320,7 +313,13 @@ def _empty(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
-        _remove(path)
+        database.remove(path)
+
+
+def _known(connection: sqlite3.Connection, content: str) -> Kept:
+    rows = connection.execute("SELECT instance, bytes FROM size WHERE content = ?", (content,))
+    sizes = {uid: size for uid, size in rows if isinstance(size, int) and 0 < size <= _MAX_BYTES}
+    return Kept(_lines(connection, _LISTING, content), sizes)
 
 
 def _lines(connection: sqlite3.Connection, table: str, content: str) -> tuple[str, ...] | None:
@@ -345,41 +344,15 @@ def _digest(content: str, instances: object, body: bytes) -> bytes:
     return hashlib.blake2b(f"{content}\n{instances}\n".encode() + body, digest_size=_DIGEST_BYTES).digest()
 
 
-def _files(path: Path) -> tuple[Path, Path, Path]:
-    """The database, its log and the log's index."""
-    return path, Path(f"{path}-wal"), Path(f"{path}-shm")
-
-
-def _remove(path: Path) -> None:
-    for file in _files(path):
-        file.unlink(missing_ok=True)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether a file is damaged, rather than out of reach for now: locked, or without space."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # Python's own errors: OperationalError is text that is no UTF-8, the others are mistakes in here
+def _is_damage(error: sqlite3.Error) -> bool:
+    if not hasattr(error, "sqlite_errorcode"):  # Python's own: text that is no UTF-8, or else mistakes in here
         return isinstance(error, sqlite3.OperationalError)
-    return code & 0xFF in _DAMAGE
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at ``path``. Never by opening it: to close it again would drop the locks of a connection to it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    return database.is_damage(error, _DAMAGE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to the file at ``path``, which is made if there is none; to be called with the lock held."""
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+    return database.connect(path, _BUSY_SECONDS, _make_tables)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.executescript(_SCHEMA)
