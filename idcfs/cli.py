@@ -10,11 +10,11 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast, get_args
+from typing import Any, Unpack, cast, get_args
 
 import click
 
@@ -34,7 +34,6 @@ from .settings import (
     ContentSettings,
     MountSettings,
     Policy,
-    TransportSettings,
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -135,70 +134,21 @@ def main() -> None:
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(LOG_LEVELS, case_sensitive=False))
-def mount(
-    mountpoint: Path,
-    archive: str,
-    idc_version: int | None,
-    google_store: str | None,
-    quota_project: str | None,
-    index: str,
-    content: Policy,
-    bucket: str | None,
-    exact_sizes: bool,
-    cache_dir: Path | None,
-    cache_size: str,
-    memory_cache: str,
-    prefetch: int,
-    offline: bool,
-    timeout: float,
-    fuse_options: tuple[str, ...],
-    foreground: bool,
-    log_level: str,
-) -> None:
+def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[options.MountOptions]) -> None:
     """Mount an archive at MOUNTPOINT; returns once it answers.
 
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened.
     """
-    if not index:
-        raise UsageError(f"--index is empty: give {PACKAGED}, {QIDO} or the path of a parquet file")
-    mountpoint = mounts.absolute(mountpoint)
-    timeout = options.timeout_seconds(timeout)
-    chosen = options.fuse_options(fuse_options)
-    directory = mounts.expanded(cache_dir or options.default_cache_dir())
-    if mountpoint in (directory, *directory.parents):
-        raise UsageError(f"--cache-dir {directory} lies in the mountpoint: give another place")
-    chosen_archive = options.archive_settings(archive, idc_version, google_store, quota_project)
-    settings = MountSettings(
-        mountpoint=mountpoint,
-        archive=chosen_archive,
-        index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
-        cache_dir=directory,
-        transport=TransportSettings(timeout_seconds=timeout),
-        content=ContentSettings(
-            memory_cache_bytes=options.memory_cache_bytes(memory_cache),
-            disk_cache_bytes=options.disk_cache_bytes(cache_size),
-            timeout_seconds=timeout,
-            prefetch=prefetch,
-        ),
-        source=options.source_settings(content, bucket, exact_sizes=exact_sizes, archive=chosen_archive, index=index),
-        fuse_options=tuple(option for option in chosen if option != "nonempty"),
-        offline=offline,
-    )
+    settings = options.mount_settings(mountpoint, given)
     _fix_google_places()
-    log_file = None if foreground else options.log_file(mountpoint)
-    logs.start(log_file, log_level)
-    with mounts.reserved(options.log_file(mountpoint).with_suffix(".lock")) as let_go:
-        made = mounts.prepare(mountpoint, may_hide_files="nonempty" in chosen)
-        try:
-            if log_file is None:
-                _serve(settings, let_go, lambda: None)
-            else:
-                run_detached(partial(_serve, settings, let_go), hint=f"see {log_file}")
-        except BaseException:
-            if made:
-                with contextlib.suppress(OSError):
-                    mountpoint.rmdir()
-            raise
+    log_file = options.log_file(settings.mountpoint)
+    logs.start(None if foreground else log_file, log_level)
+    with mounts.reserved(log_file.with_suffix(".lock")) as let_go, _prepared(settings):
+        serve = partial(_serve, settings, let_go)
+        if foreground:
+            serve(lambda: None)
+        else:
+            run_detached(serve, hint=f"see {log_file}")
 
 
 @main.command()
@@ -251,6 +201,19 @@ def _fix_google_places() -> None:
     for place in GOOGLE_PLACES:
         if given := os.environ.get(place):
             os.environ[place] = os.path.abspath(given)
+
+
+@contextlib.contextmanager
+def _prepared(settings: MountSettings) -> Iterator[None]:
+    """The mountpoint is a directory within, and again what it was if mounting fails."""
+    made = mounts.prepare(settings.mountpoint, may_hide_files=settings.may_hide_files)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                settings.mountpoint.rmdir()
+        raise
 
 
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:

@@ -8,10 +8,12 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 import platformdirs
 
+from . import mounts
 from .errors import UsageError
 from .settings import (
     AWS,
@@ -21,13 +23,16 @@ from .settings import (
     GOOGLE_URL,
     KIB,
     MIB,
+    PACKAGED,
     PROXY_URL,
     QIDO,
     ArchiveSettings,
     BucketSettings,
     ContentSettings,
+    MountSettings,
     Policy,
     SourceSettings,
+    TransportSettings,
 )
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
@@ -50,14 +55,76 @@ _GOOGLE_STORE = re.compile(
 )
 _GOOGLE_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,127}")
 
+_NONEMPTY = "nonempty"
 FUSE_OPTIONS = frozenset(
-    {"allow_other", "allow_root", "auto_unmount", "default_permissions", "nonempty", "ro"}
+    {"allow_other", "allow_root", "auto_unmount", "default_permissions", _NONEMPTY, "ro"}
     | {"atime", "noatime", "dev", "nodev", "exec", "noexec", "suid", "nosuid"}
 )
 """What ``-o`` takes, all without a value; ``nonempty`` is ours, the rest libfuse's.
 
 Not ``subtype``: commands find the mount by its type.
 """
+
+
+class MountOptions(TypedDict):
+    """The options of ``idcfs mount`` as they are given, each by its name."""
+
+    archive: str
+    idc_version: int | None
+    google_store: str | None
+    quota_project: str | None
+    index: str
+    content: Policy
+    bucket: str | None
+    exact_sizes: bool
+    cache_dir: Path | None
+    cache_size: str
+    memory_cache: str
+    prefetch: int
+    offline: bool
+    timeout: float
+    fuse_options: tuple[str, ...]
+
+
+def mount_settings(mountpoint: Path, given: MountOptions) -> MountSettings:
+    """What to mount at ``mountpoint``.
+
+    :raises UsageError: for whatever cannot be used.
+    """
+    index = given["index"]
+    if not index:
+        raise UsageError(f"--index is empty: give {PACKAGED}, {QIDO} or the path of a parquet file")
+    mountpoint = mounts.absolute(mountpoint)
+    timeout = timeout_seconds(given["timeout"])
+    options = fuse_options(given["fuse_options"])
+    cache_dir = _cache_dir(given["cache_dir"], mountpoint)
+    archive = archive_settings(given["archive"], given["idc_version"], given["google_store"], given["quota_project"])
+    return MountSettings(
+        mountpoint=mountpoint,
+        archive=archive,
+        index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
+        cache_dir=cache_dir,
+        transport=TransportSettings(timeout_seconds=timeout),
+        content=ContentSettings(
+            memory_cache_bytes=memory_cache_bytes(given["memory_cache"]),
+            disk_cache_bytes=disk_cache_bytes(given["cache_size"]),
+            timeout_seconds=timeout,
+            prefetch=given["prefetch"],
+        ),
+        source=source_settings(
+            given["content"], given["bucket"], exact_sizes=given["exact_sizes"], archive=archive, index=index
+        ),
+        fuse_options=tuple(option for option in options if option != _NONEMPTY),
+        may_hide_files=_NONEMPTY in options,
+        offline=given["offline"],
+    )
+
+
+def _cache_dir(given: Path | None, mountpoint: Path) -> Path:
+    directory = mounts.expanded(given or default_cache_dir())
+    if mountpoint in (directory, *directory.parents):
+        raise UsageError(f"--cache-dir {directory} lies in the mountpoint: give another place")
+    return directory
 
 
 def archive_settings(

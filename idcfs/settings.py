@@ -184,5 +184,8 @@ class MountSettings:
     content: ContentSettings = field(default_factory=ContentSettings)
     source: SourceSettings = field(default_factory=SourceSettings)
     fuse_options: tuple[str, ...] = ()
+    """For libfuse."""
+    may_hide_files: bool = False
+    """Whether the mountpoint may be a directory that is not empty."""
     offline: bool = False
     """Never send a request."""
