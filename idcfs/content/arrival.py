@@ -6,7 +6,8 @@ this is the instance asked for, stored as the index says.
 
 A body that broke off is followed by another one, perhaps from another place: from a little before where it broke off if
 the source can start there, else from where the first one began. Only the bytes not yet known are taken of it, once the
-others have been shown to be the same: the little before by comparison, more than that by a digest.
+others have been shown to be the same: the little before by comparison, more than that by a digest. What is wanted from
+the middle begins a little before it as well, for what comes there has to be what others have seen there: see ``Seams``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,11 @@ from typing import cast
 from xxhash import xxh3_128
 
 from ..errors import Damaged, Replaced, Truncated, WrongSize
-from ..settings import BLOCK_BYTES, KIB, MAX_INSTANCE_BYTES
+from ..settings import BLOCK_BYTES, MAX_INSTANCE_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
-
-_OVERLAP_BYTES = 64 * KIB
-"""What is asked for once more where two bodies meet. It costs less than the round trip that brings it, and no two
-encodings of an instance are the same for so long at the same place, but for background."""
+from .seams import SEAM_BYTES, Seams
 
 
 class Arrival:
@@ -35,11 +33,13 @@ class Arrival:
         instance: Instance,
         size: int | None,
         store: Callable[[int, bytes], None],
+        seams: Seams,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
         """
         :param size: the exact size in bytes, if known.
+        :param seams: what all bodies of the instance have shown where they meet.
         :param start: where a block starts, and bytes are wanted from. Not 0 only for an instance of which the size is
             known and the beginning has been proven before.
         :param stop: up to where they are wanted; a later block's start.
@@ -53,24 +53,20 @@ class Arrival:
         self._known_size = size
         self._instance = instance
         self._store = store
+        self._seams = seams
         self._announced = False
         self._checked = start > 0
         self._first = self._block = start // BLOCK_BYTES
         self._pieces: list[bytes | memoryview] = []  # of the block that is arriving
         self._filled = 0
         self._before = b""  # the last bytes before the block that is arriving, as far as they are known
+        self._lead = SEAM_BYTES if start else 0  # of those before the first block, which nobody has shown yet
         self._known = xxh3_128()  # of all bytes from the first block on
         self._again = xxh3_128()  # of those that come once more,
         self._expected = self._known  # which is to be of the same bytes
         self._skip = 0
+        self._led: list[memoryview] = []  # of the lead, what has come of it
         self._is_cut = False
-
-    def follow(self, before: bytes) -> None:
-        """What is wanted follows these bytes, known from elsewhere: the first body has to begin with the last of them.
-
-        To be called before anything arrives.
-        """
-        self._before = before[-_OVERLAP_BYTES:]
 
     @property
     def start(self) -> int:
@@ -86,7 +82,7 @@ class Arrival:
     def resume_at(self) -> int:
         """Where the next body is asked to start: further on only if these are bytes that cannot change."""
         if self._checked and self._instance.is_fixed:
-            return self.position - len(self._tail())
+            return self.position - self._lead - len(self._tail())
         return self.start
 
     @property
@@ -151,10 +147,10 @@ class Arrival:
             self._announced = True
         if stop not in (None, self.stop):
             raise Damaged(f"{self._instance}: the archive sends up to byte {stop}, not to {self.stop}")
-        if start == self.resume_at:
-            self._expect_again(self._tail() if start != self.start else None)
-        elif start == self.start:
+        if start == self.start and not self._lead:
             self._expect_again(None)
+        elif start == self.resume_at:
+            self._expect_again(self._tail())
         elif start == 0:
             self._begin_anew()
         else:
@@ -172,14 +168,15 @@ class Arrival:
             self._announced = False
 
     def _expect_again(self, tail: bytes | None) -> None:
-        """The body begins with bytes that are known: the last few, or all of them."""
+        """The body begins with bytes that are known: the last few, or all of them; or else with the lead."""
         self._again = xxh3_128()
         self._expected = self._known if tail is None else xxh3_128(tail)
-        self._skip = self.position - self.start if tail is None else len(tail)
+        self._skip = self.position - self.start if tail is None else len(tail) or self._lead
+        self._led = []
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
-        self._first = self._block = self._filled = self._skip = 0
+        self._first = self._block = self._filled = self._skip = self._lead = 0
         self._pieces = []
         self._before = b""
         self._known = xxh3_128()
@@ -206,7 +203,7 @@ class Arrival:
 
         :raises Damaged: if it is not.
         """
-        if self._skip and not self._announced:
+        if self._skip and not self._announced and not self._lead:
             raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
         if self._skip:  # it is as long as ever, by its own words
             raise Truncated(f"{self._instance}: the archive sent less than what had come before")
@@ -220,11 +217,20 @@ class Arrival:
 
     def _skip_known(self, data: memoryview) -> memoryview:
         known = data[: self._skip]
-        self._again.update(known)
         self._skip -= len(known)
+        if self._lead:
+            self._take_lead(known)
+            return data[len(known) :]
+        self._again.update(known)
         if not self._skip and self._again.digest() != self._expected.digest():
             raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
         return data[len(known) :]
+
+    def _take_lead(self, piece: memoryview) -> None:
+        self._led.append(piece)
+        if not self._skip:
+            self._before, self._lead = b"".join(self._led), 0
+            self._seams.see(self._first, self._before)
 
     def _begin_block(self) -> None:
         self._before = self._tail()
@@ -234,8 +240,8 @@ class Arrival:
 
     def _tail(self) -> bytes:
         """The last bytes that are known."""
-        here = self._joined()[-_OVERLAP_BYTES:] if self._pieces else b""
-        return self._before[len(here) - _OVERLAP_BYTES :] + here if len(here) < _OVERLAP_BYTES else here
+        here = self._joined()[-SEAM_BYTES:] if self._pieces else b""
+        return self._before[len(here) - SEAM_BYTES :] + here if len(here) < SEAM_BYTES else here
 
     def _add(self, piece: memoryview) -> None:
         if self._end is not None and self.position + len(piece) > self._end:
@@ -255,7 +261,10 @@ class Arrival:
         return self.size if self.stop is None else self.stop
 
     def _keep(self) -> None:
-        self._store(self._block, self._joined())
+        data = self._joined()
+        if self._filled == BLOCK_BYTES:
+            self._seams.see(self._block + 1, data)
+        self._store(self._block, data)
 
     def _joined(self) -> bytes:
         """What is here of the block that is arriving; copied once, and then shared with whoever keeps it."""

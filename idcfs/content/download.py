@@ -23,6 +23,7 @@ from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .blocks import Slice
 from .instance import Body, Instance, Source
+from .seams import Seams
 from .slots import Slot, Slots
 from .waiters import Waiters
 
@@ -62,6 +63,7 @@ class Download:
         settings: ContentSettings,
         store: Callable[[int, bytes], None],
         room: Callable[[], Awaitable[None] | None],
+        seams: Seams,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Download:
         :param size: the exact size in bytes, if known.
         :param store: called with each whole block, in order.
         :param room: None where more can be stored, else what waits until it can.
+        :param seams: what other downloads of the instance have shown where they meet.
         :param start: where bytes are wanted from, and ``stop``, up to where: see ``Arrival``.
         """
         self.urgent = False
@@ -82,7 +85,7 @@ class Download:
         self._instance = instance
         self._settings = settings
         self._room = room
-        self._arrival = Arrival(instance, size, store, start, stop)
+        self._arrival = Arrival(instance, size, store, seams, start, stop)
         self.error: IdcfsError | None = None
         """Why it failed, if it did."""
         self._places = 1
@@ -256,15 +259,15 @@ class Download:
             if self.cancelled:
                 self._scope.cancel()
 
-    async def run(self, source: Source, slots: Slots, before: Callable[[], Awaitable[bytes]]) -> None:
+    async def run(self, source: Source, slots: Slots, look_beside: Callable[[], Awaitable[None]]) -> None:
         """Fetch until whole, failed or cancelled; failures are the readers' to raise.
 
         :param slots: one is held as long as a connection is.
-        :param before: gets what is known of the bytes that it has to continue.
+        :param look_beside: sees what is kept where this will meet it.
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
-                self._arrival.follow(await before())
+                await look_beside()
                 if not self.urgent:
                     self._progress.pause()  # it waits for others to be done, and may wait long
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:

@@ -22,6 +22,7 @@ from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
 from .runs import Runs, Window, gaps
+from .seams import Seams
 from .slots import Slots
 from .tiers import Tiers
 
@@ -61,6 +62,7 @@ class Downloads:
         self._readers = 0
         self._lingering: trio.CancelScope | None = None
         self._is_proven = False
+        self._seams = Seams(instance)
         self._contradiction: IdcfsError | None = None
         """Bytes that came did not fit those before: while it stays open, nobody may be given a mixture of the two."""
         self._runs = Runs(means.tiers.capacity, means.settings.max_downloads)
@@ -324,7 +326,7 @@ class Downloads:
         tiers, settings = self._means.tiers, self._means.settings
         end = None if stop is None or (size is not None and stop * BLOCK_BYTES >= size) else stop * BLOCK_BYTES
         store = partial(tiers.put, self.instance)
-        download = Download(self.instance, size, settings, store, tiers.room, start * BLOCK_BYTES, end)
+        download = Download(self.instance, size, settings, store, tiers.room, self._seams, start * BLOCK_BYTES, end)
         self.running[download] = None
         self._means.stats.count("downloads")
         return download
@@ -332,7 +334,8 @@ class Downloads:
     async def run(self, download: Download) -> None:
         """Let it fetch until it is over, and learn from it."""
         try:
-            await download.run(self._means.source, self._means.slots, partial(self._bytes_before, download.start))
+            look_beside = partial(self._look_beside, self._seams, download.start // BLOCK_BYTES)
+            await download.run(self._means.source, self._means.slots, look_beside)
         finally:
             self._means.stats.count("downloads_cancelled", download.cancelled)
             if download in self.running:
@@ -340,13 +343,17 @@ class Downloads:
                 self._learn(download)
             self._forget_if_over()
 
-    async def _bytes_before(self, start: int) -> bytes:
-        """What is kept of the instance before byte ``start``, where a block begins: its last block, or nothing."""
-        key, block = self.instance.key, start // BLOCK_BYTES - 1
-        if block < 0:
-            return b""
+    async def _look_beside(self, seams: Seams, start: int) -> None:
+        """See what the block before ``start`` ends with, if it is kept.
+
+        :raises Replaced: if something else has come of it.
+        """
+        key, block = self.instance.key, start - 1
+        if block < 0 or start in seams:
+            return
         before = self._means.tiers.in_memory(key, block) or await self._means.tiers.get(key, block)
-        return before if before is not None and len(before) == BLOCK_BYTES else b""
+        if before is not None and len(before) == BLOCK_BYTES:
+            seams.see(start, before)
 
     def _learn(self, download: Download) -> None:
         if isinstance(download.error, Replaced):
@@ -364,6 +371,7 @@ class Downloads:
         self._means.replaced(self.instance.key)
         self._means.tiers.drop(self.instance.key)
         self.size, self._is_proven = None, False
+        self._seams = Seams(self.instance)
         self._runs.clear()
         for download in self.running:
             download.cancel(contradiction)

@@ -28,6 +28,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 JPEG = "1.2.840.10008.1.2.4.50"
 TIMEOUT = 60.0
 LINGER = 0.1
+SLIP = 7
 
 SHORT_LENGTH = "<HH2sH"
 LONG_LENGTH = "<HH2sHI"
@@ -99,6 +100,8 @@ class Script:
     stalls_at: int | None = None
     ranges: bool = False
     """Whether it can start, and stop, anywhere."""
+    slips_from: int | None = None
+    """Ranges that begin there or later bring other bytes than they say: those a little before."""
 
 
 def sound(data: Bytes, **how: object) -> Script:
@@ -117,6 +120,7 @@ class ScriptedBody:
         self._uid = uid
         self._script = script
         self._position = start
+        self._slip = SLIP if script.slips_from is not None and start >= script.slips_from else 0
         self._sizes = list(script.chunks)
 
     def __aiter__(self) -> Self:
@@ -132,7 +136,8 @@ class ScriptedBody:
             raise script.break_error
         size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
         stops = [stop for stop in (script.breaks_at, script.stalls_at, self.stop) if stop is not None]
-        chunk = script.data[self._position : min([self._position + size, *stops])]
+        end = min([self._position + size, len(script.data), *stops])
+        chunk = script.data[self._position - self._slip : end - self._slip]
         if not chunk:
             raise StopAsyncIteration
         self._position += len(chunk)

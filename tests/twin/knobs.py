@@ -70,7 +70,10 @@ class Knobs:
     """Of single parts and of objects: ``right``; ``shifted`` (206 of another range, truthfully labelled); ``short``
     (206 of half of the range, truthfully labelled, as RFC 9110 allows); ``bare`` (206 with the whole body and without
     Content-Range: dcm4chee's *partial result*); ``resized`` (206 that names another size of the whole); ``ignored``
-    (200 with the whole body, though ranges are known)."""
+    (200 with the whole body, though ranges are known); ``slipped`` (206 labelled as asked for, but of bytes 7 further
+    to the front, if it begins at ``slip_offset`` or later)."""
+    slip_offset: int = 10_000_000
+    """From which byte on ``slipped`` ranges are."""
     unasked_206: str = ""
     """206 to who asked for no range: ``bare`` (the whole body, without Content-Range) or ``half`` (of a single part the
     first half, truthfully labelled)."""
@@ -187,7 +190,7 @@ _CHOICES = {
     "boundary": {"quoted", "unquoted", "missing"},
     "framing": {"length", "chunked", "close"},
     "series_framing": {"length", "chunked", "close"},
-    "range_style": {"right", "shifted", "short", "bare", "resized", "ignored"},
+    "range_style": {"right", "shifted", "short", "bare", "resized", "ignored", "slipped"},
     "unasked_206": {"", "bare", "half"},
     "gzip": {"never", "asked", "always"},
     "qido_over_limit": {"cap", "400"},

@@ -116,6 +116,14 @@ def test_ranges_that_mislead(
     assert answer.headers.get("content-range") == label
 
 
+def test_ranges_that_slip_from_some_byte_on(twin: Twin, client: httpx.Client, url: str, content: bytes) -> None:
+    twin.set(ranges=True, range_style="slipped", slip_offset=100)
+    for start, brought in ((99, 99), (100, 93), (150, 143)):
+        answer = client.get(url, headers={"Range": f"bytes={start}-199"})
+        assert answer.headers["content-range"] == f"bytes {start}-199/{len(content)}"
+        assert answer.content == content[brought : brought + 200 - start]
+
+
 def test_206_unasked(twin: Twin, client: httpx.Client, url: str, content: bytes) -> None:
     twin.set(unasked_206="bare")
     answer = client.get(url)

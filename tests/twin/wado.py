@@ -27,6 +27,7 @@ from tests.twin.reply import (
 
 _DICOM = "application/dicom"
 _OCTETS = "application/octet-stream"
+_SLIP = 7
 _BOUNDARY = "twin-boundary-5f1c9a"
 _CLOSING = f"\r\n--{_BOUNDARY}--".encode()
 
@@ -176,6 +177,8 @@ def ranged(chunks_of: Callable[[int, int], Chunks], size: int, asked: str, knobs
             return _partial(chunks_of, start, start + (stop - start + 1) // 2, size)
         case "resized":
             return _partial(chunks_of, start, stop, size, size + 1)
+        case "slipped" if start >= knobs.slip_offset:
+            return _partial(lambda start, stop: chunks_of(start - _SLIP, stop - _SLIP), start, stop, size)
         case _:
             return _partial(chunks_of, start, stop, size)
 

@@ -1,0 +1,119 @@
+"""Ranges that are fetched at once: that they are parts of one file, whichever comes first."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from idcfs.errors import Damaged, Replaced, Truncated
+from idcfs.settings import MIB
+from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
+from tests.content.scripted import SLIP, Setup, reading
+
+OTHER_BYTES = "other bytes than it sent before"
+
+
+async def right_until_it_fails(setup: Setup, offset: int = 0, step: int = 128 * 1024) -> int:
+    """Read in order what is stored; the offset at which that ends with an error."""
+    for position in range(offset, SIZE, step):
+        try:
+            data = await setup.reader.read(ONE, SIZE, position, step)
+        except Replaced:
+            return position
+        assert data == DATA[position : position + step]
+    return SIZE
+
+
+@pytest.mark.parametrize("memory", [0, 64])
+@pytest.mark.parametrize("slips_from", [4 * MIB - OVERLAP, 10 * MIB, 25 * MIB])
+async def test_who_reads_in_order_gets_no_byte_of_ranges_that_bring_others_than_they_say(
+    autojump_clock: MockClock, slips_from: int, memory: int
+) -> None:
+    slipping = ranged(DATA, slips_from=slips_from, open_seconds=0.04, chunk_seconds=0.001)
+    async with reading(slipping, memory * MIB) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.size(ONE) == SIZE
+        assert 3 * MIB <= await right_until_it_fails(setup) <= slips_from + 8 * MIB
+        assert setup.memory.size == 0
+        assert setup.reader.was_replaced(ONE)
+        with pytest.raises(Damaged, match=OTHER_BYTES):
+            await read(setup, 0, 10)
+        setup.reader.close(ONE)
+        await trio.sleep(10)
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+async def test_it_shows_whichever_range_comes_first(autojump_clock: MockClock, late: int) -> None:
+    """Of blocks 10, 11 and 12, that are asked for at once."""
+    ranges = [ranged(DATA, slips_from=12 * MIB - OVERLAP, open_seconds=10.0 if late == n else 1.0) for n in range(3)]
+    async with reading([ranged(DATA), *ranges]) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        failed: list[int] = []
+
+        async def read_block(block: int) -> None:
+            try:
+                assert (await setup.reader.read(ONE, SIZE, block * MIB, MIB)) in (
+                    DATA[block * MIB : (block + 1) * MIB],
+                    DATA[block * MIB - SLIP : (block + 1) * MIB - SLIP],
+                )
+            except Damaged:
+                failed.append(block)
+
+        async with trio.open_nursery() as nursery:
+            for block in (10, 11, 12):
+                nursery.start_soon(read_block, block)
+                await trio.testing.wait_all_tasks_blocked()
+        assert failed
+        assert setup.memory.size == 0
+        setup.reader.close(ONE)
+        await trio.sleep(10)
+
+
+@pytest.mark.parametrize("memory", [0, 64])
+async def test_what_was_read_in_the_middle_is_compared_when_what_stands_before_it_comes(
+    autojump_clock: MockClock, memory: int
+) -> None:
+    async with reading(ranged(DATA, slips_from=20 * MIB - OVERLAP), memory * MIB) as setup:
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, SIZE, 20 * MIB, 10) != DATA[20 * MIB : 20 * MIB + 10]  # nobody can know
+        with pytest.raises(Damaged, match=OTHER_BYTES):
+            await read(setup, 19 * MIB, MIB)
+        setup.reader.close(ONE)
+        await trio.sleep(10)
+
+
+async def test_a_range_that_breaks_off_before_what_was_wanted_begins_again(autojump_clock: MockClock) -> None:
+    breaks = ranged(DATA, breaks_at=20 * MIB - 10, break_error=Truncated("broke"))
+    async with reading([ranged(DATA), breaks, replace(breaks, breaks_at=20 * MIB + 10), ranged(DATA)]) as setup:
+        await read(setup, 20 * MIB, MIB)
+        assert [start for start, _ in setup.source.asked[1:]] == [
+            20 * MIB - OVERLAP,
+            20 * MIB - OVERLAP,
+            20 * MIB + 10 - OVERLAP,
+        ]
+
+
+async def test_what_others_have_shown_of_a_seam_is_not_read_from_disk(tmp_path: Path) -> None:
+    async with reading(ranged(DATA), 0, tmp_path) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 20 * MIB, MIB)
+        await setup.tiers.sync()
+        await read(setup, 21 * MIB, 10)
+        setup.reader.close(ONE)
+        assert setup.stats["disk_hits"] == 0
+
+
+async def test_readers_here_and_there_of_a_sound_archive_see_no_difference(autojump_clock: MockClock) -> None:
+    chance = random.Random(2)
+    async with reading(ranged(DATA, open_seconds=0.04, chunk_seconds=0.001), 8 * MIB) as setup:
+        setup.reader.open(ONE)
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                nursery.start_soon(read, setup, chance.randrange(SIZE), 3 * MIB)
+        setup.reader.close(ONE)
