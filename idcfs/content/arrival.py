@@ -65,8 +65,17 @@ class Arrival:
         self._again = xxh3_128()  # of those that come once more,
         self._expected = self._known  # which is to be of the same bytes
         self._skip = 0
+        self._after = b""  # what follows the bytes asked for, as far as it is known,
+        self._seen_after = 0  # and how much of it the body has shown
         self._led: list[memoryview] = []  # of the lead, what has come of it
         self._is_cut = False
+
+    def lead_to(self, after: bytes) -> None:
+        """These bytes, known from elsewhere, follow what is wanted: bodies have to go on with the first of them.
+
+        To be called before anything arrives.
+        """
+        self._after = after[:SEAM_BYTES]
 
     @property
     def start(self) -> int:
@@ -84,6 +93,11 @@ class Arrival:
         if self._checked and self._instance.is_fixed:
             return self.position - self._lead - len(self._tail())
         return self.start
+
+    @property
+    def asked_stop(self) -> int | None:
+        """Where the next body is asked to end; None for the end of the instance."""
+        return None if self.stop is None else self.stop + len(self._after)
 
     @property
     def left(self) -> int | None:
@@ -145,8 +159,8 @@ class Arrival:
         if announced is not None:
             self._agree_on_size(announced)
             self._announced = True
-        if stop not in (None, self.stop):
-            raise Damaged(f"{self._instance}: the archive sends up to byte {stop}, not to {self.stop}")
+        if stop not in (None, self.asked_stop):
+            raise Damaged(f"{self._instance}: the archive sends up to byte {stop}, not to {self.asked_stop}")
         if start == self.start and not self._lead:
             self._expect_again(None)
         elif start == self.resume_at:
@@ -155,7 +169,9 @@ class Arrival:
             self._begin_anew()
         else:
             raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.resume_at}")
-        self.stop, self._is_cut = stop, False
+        if stop is None:
+            self.stop, self._after = None, b""
+        self._seen_after, self._is_cut = 0, False
 
     def forget_unproven(self) -> None:
         """What has come so far may be of something else, and so may the size: the next body is the first one.
@@ -190,6 +206,7 @@ class Arrival:
         data = memoryview(chunk)
         if self._skip:
             data = self._skip_known(data)
+        data, beyond = self._parted(data)
         while data and not self.is_cut_off:
             if self._filled == BLOCK_BYTES:
                 self._begin_block()
@@ -197,6 +214,8 @@ class Arrival:
             data = data[len(piece) :]
             self._add(piece)
             yield
+        if beyond:
+            self._compare_after(beyond)
 
     def end(self) -> None:
         """The body was whole; so is the instance, if it is as long as was said.
@@ -210,7 +229,7 @@ class Arrival:
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
-        elif self.position != self.stop:
+        elif self.position != self.stop or self._seen_after < len(self._after):
             raise Truncated(f"{self._instance}: the archive sent less than the range asked for")
         self.is_whole = True
         self._keep()
@@ -231,6 +250,19 @@ class Arrival:
         if not self._skip:
             self._before, self._lead = b"".join(self._led), 0
             self._seams.see(self._first, self._before)
+
+    def _parted(self, data: memoryview) -> tuple[memoryview, memoryview]:
+        """What is wanted of ``data``, and what is only compared."""
+        left = len(data) if self.stop is None or not self._after else self.stop - self.position
+        return data[:left], data[left:]
+
+    def _compare_after(self, data: memoryview) -> None:
+        known = self._after[self._seen_after : self._seen_after + len(data)]
+        if data[: len(known)] != known:
+            raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
+        if len(known) < len(data):
+            raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
+        self._seen_after += len(data)
 
     def _begin_block(self) -> None:
         self._before = self._tail()

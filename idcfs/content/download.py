@@ -259,15 +259,15 @@ class Download:
             if self.cancelled:
                 self._scope.cancel()
 
-    async def run(self, source: Source, slots: Slots, look_beside: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, source: Source, slots: Slots, look_beside: Callable[[], Awaitable[bytes]]) -> None:
         """Fetch until whole, failed or cancelled; failures are the readers' to raise.
 
         :param slots: one is held as long as a connection is.
-        :param look_beside: sees what is kept where this will meet it.
+        :param look_beside: sees what is kept before, and gets what is kept after it.
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
-                await look_beside()
+                self._arrival.lead_to(await look_beside())
                 if not self.urgent:
                     self._progress.pause()  # it waits for others to be done, and may wait long
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
@@ -295,7 +295,7 @@ class Download:
             before, body = self._arrival.position, None
             self._progress.postpone(_OPENING_GRACE_SECONDS)
             try:
-                async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.stop) as body:
+                async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.asked_stop) as body:
                     return await self._receive(body, slot)
             except IdcfsError as error:
                 if self._goes_elsewhere(source, error, body):

@@ -334,7 +334,7 @@ class Downloads:
     async def run(self, download: Download) -> None:
         """Let it fetch until it is over, and learn from it."""
         try:
-            look_beside = partial(self._look_beside, self._seams, download.start // BLOCK_BYTES)
+            look_beside = partial(self._look_beside, self._seams, download)
             await download.run(self._means.source, self._means.slots, look_beside)
         finally:
             self._means.stats.count("downloads_cancelled", download.cancelled)
@@ -343,17 +343,23 @@ class Downloads:
                 self._learn(download)
             self._forget_if_over()
 
-    async def _look_beside(self, seams: Seams, start: int) -> None:
-        """See what the block before ``start`` ends with, if it is kept.
+    async def _look_beside(self, seams: Seams, download: Download) -> bytes:
+        """See what stands before, if it is kept; what is kept after it, if that has not been compared with anything.
 
-        :raises Replaced: if something else has come of it.
+        :raises Replaced: if something else has come of what stands before.
         """
-        key, block = self.instance.key, start - 1
-        if block < 0 or start in seams:
-            return
-        before = self._means.tiers.in_memory(key, block) or await self._means.tiers.get(key, block)
-        if before is not None and len(before) == BLOCK_BYTES:
-            seams.see(start, before)
+        start = download.start // BLOCK_BYTES
+        if start and start not in seams:
+            before = await self._kept(start - 1)
+            if before is not None and len(before) == BLOCK_BYTES:
+                seams.see(start, before)
+        if download.stop is None or (stop := download.stop // BLOCK_BYTES) in seams:
+            return b""
+        return await self._kept(stop) or b""
+
+    async def _kept(self, block: int) -> bytes | None:
+        tiers, key = self._means.tiers, self.instance.key
+        return tiers.in_memory(key, block) or await tiers.get(key, block)
 
     def _learn(self, download: Download) -> None:
         if isinstance(download.error, Replaced):

@@ -100,6 +100,8 @@ class Script:
     stalls_at: int | None = None
     ranges: bool = False
     """Whether it can start, and stop, anywhere."""
+    excess: int = 0
+    """Bytes that ranges bring beyond their end."""
     slips_from: int | None = None
     """Ranges that begin there or later bring other bytes than they say: those a little before."""
 
@@ -135,7 +137,8 @@ class ScriptedBody:
             assert script.break_error is not None
             raise script.break_error
         size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
-        stops = [stop for stop in (script.breaks_at, script.stalls_at, self.stop) if stop is not None]
+        end = None if self.stop is None else self.stop + script.excess
+        stops = [stop for stop in (script.breaks_at, script.stalls_at, end) if stop is not None]
         end = min([self._position + size, len(script.data), *stops])
         chunk = script.data[self._position - self._slip : end - self._slip]
         if not chunk:

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from idcfs.errors import Damaged, Replaced, Truncated
 from idcfs.settings import MIB
-from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
+from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, in_order, ranged, read
 from tests.content.scripted import SLIP, Setup, reading
 
 OTHER_BYTES = "other bytes than it sent before"
@@ -86,6 +86,46 @@ async def test_what_was_read_in_the_middle_is_compared_when_what_stands_before_i
             await read(setup, 19 * MIB, MIB)
         setup.reader.close(ONE)
         await trio.sleep(10)
+
+
+@pytest.mark.parametrize("block", [20, 39])
+async def test_what_was_kept_before_the_file_was_opened_is_compared_too(tmp_path: Path, block: int) -> None:
+    """The last block is shorter than what is compared of others."""
+    stored = DATA[: 39 * MIB + 1000]
+    async with reading(ranged(stored, slips_from=block * MIB - OVERLAP), directory=tmp_path) as setup:
+        setup.reader.open(ONE)
+        wrong = await setup.reader.read(ONE, len(stored), block * MIB, MIB)
+        assert wrong == stored[block * MIB - SLIP : min((block + 1) * MIB, len(stored)) - SLIP]  # nobody can know
+        await setup.tiers.sync()
+        setup.reader.close(ONE)
+    async with reading(ranged(stored), directory=tmp_path) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Replaced):
+            await in_order(setup, 0, block * MIB, stored, MIB)
+        setup.reader.close(ONE)
+        assert await setup.whole(ONE) == stored
+
+
+@pytest.mark.parametrize("at", [-1, 10])
+async def test_a_range_that_breaks_off_where_it_meets_what_is_kept_is_resumed_there(tmp_path: Path, at: int) -> None:
+    async with reading(ranged(DATA), directory=tmp_path) as setup:
+        await read(setup, 20 * MIB, MIB)
+        await setup.tiers.sync()
+    breaks = ranged(DATA, breaks_at=20 * MIB + at, break_error=Truncated("broke"))
+    async with reading([breaks, ranged(DATA)], directory=tmp_path) as setup:
+        await read(setup, 19 * MIB, MIB)
+        end = 20 * MIB + OVERLAP
+        resumed = 20 * MIB + min(at, 0) - OVERLAP
+        assert setup.source.asked == [(19 * MIB - OVERLAP, end), (resumed, end)]
+
+
+async def test_a_range_that_goes_on_beyond_what_is_compared_is_an_error(tmp_path: Path) -> None:
+    async with reading(ranged(DATA), directory=tmp_path) as setup:
+        await read(setup, 20 * MIB, MIB)
+        await setup.tiers.sync()
+    async with reading(ranged(DATA, excess=10), directory=tmp_path) as setup:
+        with pytest.raises(Damaged, match="more than the range"):
+            await read(setup, 19 * MIB, MIB)
 
 
 async def test_a_range_that_breaks_off_before_what_was_wanted_begins_again(autojump_clock: MockClock) -> None:
