@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from ..errors import Replaced, UsageError
+from ..errors import Replaced
 from ..settings import MIB
 from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
-from .disk_index import IndexDamaged
 from .disk_known import Known
-from .disk_store import UNBOUNDED, BlockStore
+from .disk_reads import Reads
+from .disk_store import UNBOUNDED, BlockStore, open_store
 from .disk_work import Miss, Outcome, Work
 
 __all__ = ["UNBOUNDED", "DiskTier"]
@@ -60,15 +58,6 @@ _THREADS = trio.CapacityLimiter(math.inf)
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Reading:
-    """One read of a file, shared by all who want it."""
-
-    data: bytes | None = None
-    is_done: bool = False
-    ended: trio.Event = field(default_factory=trio.Event)
-
-
 class DiskTier:
     """Whole blocks in a directory, which several mounts may share; least recently used out first, bounded in bytes."""
 
@@ -86,7 +75,7 @@ class DiskTier:
         self._generation = 0  # of the store, to which that belongs
         self._next = Work()
         self._current = Work()  # the writer's: it is not changed any more
-        self._reading: dict[tuple[bytes, bytes], _Reading] = {}
+        self._reading = Reads()
         self._has_work = trio.Event()
         self._is_urgent = trio.Event()
         self._is_quiet = True
@@ -100,7 +89,7 @@ class DiskTier:
         self._looking_up = trio.Lock()
         self._look_ups = trio.CapacityLimiter(1)
         self._writes = trio.CapacityLimiter(1)
-        self._store = _open(directory, capacity_bytes) if capacity_bytes > 0 else None
+        self._store = open_store(directory, capacity_bytes) if capacity_bytes > 0 else None
 
     @property
     def size(self) -> int:
@@ -380,23 +369,16 @@ class DiskTier:
             self._known.clear()
 
     async def _read(self, key: Key, block: int, digest: bytes) -> bytes | None:
-        """Read a block, once for all who want it now. If the one who does is cancelled before, another does."""
+        """Read a block, once for all who want it now."""
         name = name_of(key, block)
-        while (reading := self._reading.get((name, digest))) is not None:
-            await reading.ended.wait()
-            if reading.is_done:
-                return reading.data
-        if self._store is None:
-            return None
-        reading = self._reading[name, digest] = _Reading()
-        try:
+
+        async def read() -> bytes | None:
+            if self._store is None:
+                return None
             found = await self._in_time(partial(self._store.read, name, block, digest), self._reads)
-            reading.data = None if found is None else self._judge(key, block, name, found)
-            reading.is_done = True
-        finally:
-            del self._reading[name, digest]
-            reading.ended.set()
-        return reading.data
+            return None if found is None else self._judge(key, block, name, found)
+
+        return await self._reading.share((name, digest), read)
 
     def _judge(self, key: Key, block: int, name: bytes, found: bytes | Miss) -> bytes | None:
         """Note what a read has shown."""
@@ -412,12 +394,4 @@ class DiskTier:
         if found in (Miss.ABSENT, Miss.DAMAGED):
             self._next.lost.add(name)
             self._hurry()
-        return None
-
-
-def _open(directory: Path, capacity_bytes: int) -> BlockStore | None:
-    try:
-        return BlockStore(directory, capacity_bytes)
-    except (OSError, UsageError, sqlite3.Error, IndexDamaged) as error:
-        log.warning("%s cannot be used (%s): contents are kept in memory only", directory, error)
         return None

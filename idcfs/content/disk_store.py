@@ -385,3 +385,12 @@ class BlockStore:
         if not self._has_warned:
             log.warning("%s cannot be used (%s): what comes is not kept on disk", self._directory, error)
         self._has_warned = True
+
+
+def open_store(directory: Path, capacity_bytes: int) -> BlockStore | None:
+    """The store in ``directory``; None, and a line in the log, where that cannot be used."""
+    try:
+        return BlockStore(directory, capacity_bytes)
+    except (OSError, UsageError, sqlite3.Error, IndexDamaged) as error:
+        log.warning("%s cannot be used (%s): contents are kept in memory only", directory, error)
+        return None

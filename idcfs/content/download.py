@@ -21,6 +21,7 @@ from ..deadline import Progress
 from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
+from .attempts import Attempts
 from .blocks import Slice
 from .instance import Body, Instance, Source
 from .seams import Seams
@@ -29,12 +30,6 @@ from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-_BREAKS_WITHOUT_GAIN = 2
-"""A body that breaks off at the same byte once more is the archive's last word."""
-_MAX_BREAKS = 8
-"""Where the source starts at 0 only, each one costs the bytes received so far once more."""
-_MAX_PLACES = 3
-"""Places from which one download fetches, one after the other, whatever the source says of more."""
 _RESTART_SECONDS = 0.2
 """Pause before a broken download is opened again."""
 _OPENING_GRACE_SECONDS = 0.5
@@ -88,7 +83,7 @@ class Download:
         self._arrival = Arrival(instance, size, store, seams, start, stop)
         self.error: IdcfsError | None = None
         """Why it failed, if it did."""
-        self._places = 1
+        self._attempts = Attempts()
         self._slot: Slot | None = None
         self._finishing = False
         self._wanted_end = 0
@@ -290,7 +285,6 @@ class Download:
     # --- the fetch ---------------------------------------------------------------------------------------------------
 
     async def _fetch(self, source: Source, slot: Slot) -> None:
-        breaks = without_gain = 0
         while True:
             before, body = self._arrival.position, None
             self._progress.postpone(_OPENING_GRACE_SECONDS)
@@ -299,12 +293,9 @@ class Download:
                     return await self._receive(body, slot)
             except IdcfsError as error:
                 if self._goes_elsewhere(source, error, body):
-                    breaks = without_gain = 0
                     continue
-                breaks += 1
-                without_gain = 0 if self._arrival.position > before else without_gain + 1
-                is_last_word = without_gain == _BREAKS_WITHOUT_GAIN or breaks == _MAX_BREAKS or self._finishing
-                if is_last_word or not isinstance(error, Truncated):
+                may_break = self._attempts.break_off(has_gained=self._arrival.position > before)
+                if not may_break or self._finishing or not isinstance(error, Truncated):
                     raise
                 log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
             await trio.sleep(_RESTART_SECONDS)
@@ -314,12 +305,12 @@ class Download:
 
         Of two places that contradict each other none is right.
         """
-        if isinstance(error, Replaced) or self._finishing or self._places == _MAX_PLACES:
+        if isinstance(error, Replaced) or self._finishing or not self._attempts.may_go_elsewhere:
             return False
         if not source.elsewhere(self._instance, error, body):
             return False
         log.info("%s: %s; going on from another place after byte %d", self._instance, error, self._arrival.position)
-        self._places += 1
+        self._attempts.go_elsewhere()
         self._arrival.forget_unproven()
         return True
 
