@@ -11,7 +11,8 @@ from ..errors import WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
 from .blocks import Key, Slice, slices
-from .downloads import Downloads, Means
+from .downloads import Downloads
+from .fetching import Means
 from .instance import Instance, Source
 from .slots import Slots
 from .tiers import Tiers

@@ -1,0 +1,163 @@
+"""The downloads of one instance that run, whatever they run for, and what they have shown of it.
+
+Nothing of the middle is asked for before the beginning has shown that the source has the right instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from ..errors import IdcfsError
+from ..settings import BLOCK_BYTES, MIB, ContentSettings
+from ..stats import Stats
+from .blocks import Key, Slice
+from .download import Download
+from .instance import Instance, Source
+from .seams import Seams
+from .slots import Slots
+from .tiers import Tiers
+
+SMALL_BYTES = 4 * MIB
+"""Up to here a stream is as good as ranges; and so far a stream goes of an instance whose size was not known."""
+FAR_BYTES = 8 * MIB
+"""It takes longer to let so much pass than to ask for what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the downloads of all instances share."""
+
+    source: Source
+    tiers: Tiers
+    settings: ContentSettings
+    slots: Slots
+    replaced: Callable[[Key], None]
+    """Called with an instance of which other bytes came than before."""
+    nursery: trio.Nursery
+    stats: Stats
+
+
+class Fetching:
+    """What runs of one instance."""
+
+    def __init__(
+        self, instance: Instance, means: Means, learn: Callable[[Download], None], over: Callable[[], None]
+    ) -> None:
+        """
+        :param learn: called with each download that has ended, unless all has begun anew meanwhile.
+        :param over: called when a download has ended, after that.
+        """
+        self.instance = instance
+        self.means = means
+        self.running: dict[Download, None] = {}
+        self._learn = learn
+        self._over = over
+        self._is_proven = False
+        self._seams = Seams(instance)
+
+    def is_ranged(self, size: int) -> bool:
+        """Whether an instance of ``size`` bytes is read in ranges."""
+        return self.could_be_ranged(size) and self.means.source.starts_anywhere(self.instance)
+
+    def could_be_ranged(self, size: int) -> bool:
+        """What may have been replaced is compared as it passes, from the beginning; see ``Instance.is_fixed``."""
+        return self.instance.is_fixed and size > SMALL_BYTES
+
+    @property
+    def has_shown_identity(self) -> bool:
+        """Whether it has been seen, or was when its beginning was kept, that the source has the right instance."""
+        if not self._is_proven:
+            shown = any(one.has_shown_identity and not one.closed for one in self.running)
+            self._is_proven = shown or self.has(0)
+        return self._is_proven
+
+    async def prove(self, size: int) -> None:
+        """Have the beginning fetched, and return when it has shown what it is.
+
+        :raises IdcfsError: if it cannot be had, or is of something else.
+        """
+        download = self.hurry(self.coming(0) or self.start(size, 0, 1))
+        await download.wait(Slice(0, 0, 1))
+
+    def has(self, block: int) -> bool:
+        """Whether a block is kept."""
+        return self.means.tiers.has(self.instance.key, block)
+
+    def coming(self, block: int) -> Download | None:
+        """The download that brings a block soonest, if that is soon."""
+        coming = [
+            one
+            for one in self.running
+            if not one.closed
+            and one.serves(Slice(block, 0, 1))
+            and (one.stop is not None or block * BLOCK_BYTES - one.position <= FAR_BYTES)
+        ]
+        return max(coming, key=lambda one: one.position, default=None)
+
+    def hurry(self, download: Download) -> Download:
+        """Somebody waits for it now."""
+        if not download.urgent:
+            download.hurry()
+            self.means.slots.serve_urgent()
+        return download
+
+    def start(self, size: int | None, start: int, stop: int | None) -> Download:
+        """Begin to fetch blocks [start, stop)."""
+        download = self.new(size, start, stop)
+        self.means.nursery.start_soon(self.run, download)
+        return download
+
+    def new(self, size: int | None, start: int, stop: int | None) -> Download:
+        """A download that is to be run."""
+        tiers, settings = self.means.tiers, self.means.settings
+        end = None if stop is None or (size is not None and stop * BLOCK_BYTES >= size) else stop * BLOCK_BYTES
+        store = partial(tiers.put, self.instance)
+        download = Download(self.instance, size, settings, store, tiers.room, self._seams, start * BLOCK_BYTES, end)
+        self.running[download] = None
+        self.means.stats.count("downloads")
+        return download
+
+    async def run(self, download: Download) -> None:
+        """Let it fetch until it is over, and learn from it."""
+        try:
+            look_beside = partial(self._look_beside, self._seams, download)
+            await download.run(self.means.source, self.means.slots, look_beside)
+        finally:
+            self.means.stats.count("downloads_cancelled", download.cancelled)
+            if download in self.running:
+                del self.running[download]
+                self._learn(download)
+            self._over()
+
+    async def _look_beside(self, seams: Seams, download: Download) -> bytes:
+        """See what stands before, if it is kept; what is kept after it, if that has not been compared with anything.
+
+        :raises Replaced: if something else has come of what stands before.
+        """
+        start = download.start // BLOCK_BYTES
+        if start and start not in seams:
+            before = await self._kept(start - 1)
+            if before is not None and len(before) == BLOCK_BYTES:
+                seams.see(start, before)
+        if download.stop is None or (stop := download.stop // BLOCK_BYTES) in seams:
+            return b""
+        return await self._kept(stop) or b""
+
+    async def _kept(self, block: int) -> bytes | None:
+        tiers, key = self.means.tiers, self.instance.key
+        return tiers.in_memory(key, block) or await tiers.get(key, block)
+
+    def begin_anew(self, contradiction: IdcfsError) -> None:
+        """Of all that has come, nothing is to be relied on: who waits for it is told ``contradiction``."""
+        self._is_proven, self._seams = False, Seams(self.instance)
+        for download in self.running:
+            download.cancel(contradiction)
+        self.running.clear()
+
+    def note_identity(self, download: Download) -> None:
+        """A download has ended: whether it has shown that the source has the right instance."""
+        self._is_proven = self._is_proven or download.has_shown_identity

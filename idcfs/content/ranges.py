@@ -1,0 +1,74 @@
+"""Downloads of an instance that can be had from anywhere: which ranges of it are fetched, for whom.
+
+Each reader has ranges of his own: what he wants, and the more ahead of him the longer he reads in order.
+"""
+
+from __future__ import annotations
+
+from ..settings import BLOCK_BYTES
+from .blocks import Slice
+from .download import Download
+from .fetching import FAR_BYTES, SMALL_BYTES, Fetching
+from .runs import Runs, Window, gaps
+
+
+class Ranges:
+    """Those of one instance."""
+
+    def __init__(self, fetching: Fetching) -> None:
+        means = fetching.means
+        self._fetching = fetching
+        self._runs = Runs(means.tiers.capacity, means.settings.max_downloads)
+
+    def expect(self, size: int, offset: int, end: int) -> None:
+        """Somebody is about to read bytes [offset, end) of ``size``: run ahead of him."""
+        self._cut_streams()
+        window = self._runs.read(offset, end)
+        if self._fetching.has_shown_identity:
+            self._fetch_window(size, offset // BLOCK_BYTES, window, end)
+
+    async def serve(self, size: int, wanted: Slice, end: int) -> Download | None:
+        """A download that brings ``wanted``; None when things have changed: see ``Downloads.serve``."""
+        download = self._fetching.coming(wanted.block)
+        if download is None and wanted.block and not self._fetching.has_shown_identity:
+            await self._fetching.prove(size)
+            return None
+        return self._fetching.hurry(download or self._start(size, wanted.block, end))
+
+    def next_part(self, block: int) -> tuple[int, int]:
+        """What to ask for, blocks [start, stop), where all from ``block`` on is wanted, and that is missing."""
+        if block and not self._fetching.has_shown_identity:
+            return 0, 1
+        return next(gaps(block, Window(block + FAR_BYTES // BLOCK_BYTES, FAR_BYTES // BLOCK_BYTES), self._is_there))
+
+    def forget_readers(self) -> None:
+        """Who reads on shall have what he wants, and no more, until he has read in order again."""
+        self._runs.clear()
+
+    def _is_there(self, block: int) -> bool:
+        """Whether a block is kept, or comes."""
+        return self._fetching.has(block) or self._fetching.coming(block) is not None
+
+    def _fetch_window(self, size: int, block: int, window: Window, end: int) -> None:
+        """Fetch what is missing of a reader's window, who reads up to byte ``end`` now."""
+        last = min(window.stop, -(-size // BLOCK_BYTES))
+        ahead = last * BLOCK_BYTES if last > -(-end // BLOCK_BYTES) else 0
+        for download in self._fetching.running:
+            if download.stop is not None and block * BLOCK_BYTES < download.stop and download.start < ahead:
+                download.want(ahead)
+        for first, stop in gaps(block, Window(last, window.step), self._is_there):
+            self._fetching.start(size, first, stop).want(ahead)
+
+    def _start(self, size: int, block: int, end: int) -> Download:
+        """What is missing from ``block`` up to byte ``end``; of the beginning, what a header may need."""
+        if not self._fetching.has_shown_identity:
+            return self._fetching.start(size, 0, SMALL_BYTES // BLOCK_BYTES)
+        stop = max(block + 1, min(-(-end // BLOCK_BYTES), block + FAR_BYTES // BLOCK_BYTES))
+        there = (later for later in range(block + 1, stop) if self._is_there(later))
+        return self._fetching.start(size, block, next(there, stop))
+
+    def _cut_streams(self) -> None:
+        """What was begun as a stream, since the size was not known or from another place, goes on in ranges."""
+        for download in self._fetching.running:
+            if download.stop is None and download.start == 0:
+                download.cut(SMALL_BYTES)
