@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import fuse, heap, mounts
+from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
 from .content.disk import UNBOUNDED, DiskTier
 from .content.prefetch import Prefetcher
@@ -121,7 +122,7 @@ def _login(settings: MountSettings) -> Login | None:
 def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, DiskTier]:
     content = settings.content
     memory = MemoryTier(content.memory_cache_bytes)
-    behind = content.memory_cache_bytes // 2
+    behind = affordable_for_later(content.memory_cache_bytes)
     # Offline nothing comes that would need room, and what would go could not be had again.
     capacity = UNBOUNDED if settings.offline and content.disk_cache_bytes else content.disk_cache_bytes
     disk = DiskTier(settings.cache_dir / BLOCKS_NAME, capacity, stats, behind)

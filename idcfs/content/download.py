@@ -20,6 +20,7 @@ import trio
 from ..deadline import Progress
 from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
+from .amounts import HEADER_BYTES
 from .arrival import Arrival
 from .attempts import Attempts
 from .blocks import Slice
@@ -41,9 +42,8 @@ reads, far shorter than anybody's patience."""
 _LONG_SEEK_BYTES = 64 * MIB
 """Passing over so much takes seconds: the log says why a reader waits."""
 
-_HEADER_BYTES = 3 * MIB
-_ENOUGH_FOR_A_HEADER = 3 * MIB + MIB // 2
-"""Who reads a header wants up to 2.3 MiB, so far the kernel reads ahead of him: then no more than this is fetched."""
+_ENOUGH_FOR_A_HEADER = HEADER_BYTES + MIB // 2
+"""As long as it may be a header that somebody reads, no more than this is fetched."""
 
 _TO_THE_END = 1 << 62
 
@@ -362,7 +362,7 @@ class Download:
             return False  # only the end can show it
         block_end = -(-self._wanted_end // BLOCK_BYTES) * BLOCK_BYTES
         enough = max(self._wanted_end + self._settings.read_ahead_bytes, block_end)
-        if self._wanted_end <= self._arrival.start + _HEADER_BYTES:
+        if self._wanted_end <= self._arrival.start + HEADER_BYTES:
             enough = min(enough, self._arrival.start + _ENOUGH_FOR_A_HEADER)
         return self._arrival.position >= enough
 

@@ -12,19 +12,15 @@ from functools import partial
 import trio
 
 from ..errors import IdcfsError
-from ..settings import BLOCK_BYTES, MIB, ContentSettings
+from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
+from .amounts import FAR_BYTES, REQUEST_BYTES
 from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
 from .seams import Seams
 from .slots import Slots
 from .tiers import Tiers
-
-SMALL_BYTES = 4 * MIB
-"""Up to here a stream is as good as ranges; and so far a stream goes of an instance whose size was not known."""
-FAR_BYTES = 8 * MIB
-"""It takes longer to let so much pass than to ask for what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Fetching:
 
     def could_be_ranged(self, size: int) -> bool:
         """What may have been replaced is compared as it passes, from the beginning; see ``Instance.is_fixed``."""
-        return self.instance.is_fixed and size > SMALL_BYTES
+        return self.instance.is_fixed and size > REQUEST_BYTES
 
     @property
     def has_shown_identity(self) -> bool:

@@ -22,6 +22,7 @@ from cachetools import LRUCache
 from ..errors import Damaged, Gone, IdcfsError
 from ..settings import ContentSettings
 from ..stats import Stats
+from .amounts import affordable_for_later
 from .instance import Instance, Siblings
 from .reader import Reader, Wish
 
@@ -104,12 +105,12 @@ class Prefetcher:
         self, reader: Reader, settings: ContentSettings, capacity_bytes: int, nursery: trio.Nursery, stats: Stats
     ) -> None:
         """
-        :param capacity_bytes: what the cache can keep; no more than half of it is fetched ahead.
+        :param capacity_bytes: what the cache can keep.
         """
         self._reader = reader
         self._number = settings.prefetch
         self._small_bytes = settings.read_ahead_bytes
-        self._ahead_bytes = min(settings.prefetch_bytes, capacity_bytes // 2)
+        self._ahead_bytes = min(settings.prefetch_bytes, affordable_for_later(capacity_bytes))
         self._fetches = 0
         self._hungry: dict[_Trail, None] = {}  # those that may have more to fetch, whose turn it is first
         self._nursery = nursery

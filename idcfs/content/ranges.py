@@ -6,9 +6,10 @@ Each reader has ranges of his own: what he wants, and the more ahead of him the 
 from __future__ import annotations
 
 from ..settings import BLOCK_BYTES
+from .amounts import REQUEST_BLOCKS, REQUEST_BYTES
 from .blocks import Slice
 from .download import Download
-from .fetching import FAR_BYTES, SMALL_BYTES, Fetching
+from .fetching import Fetching
 from .runs import Runs, Window, gaps
 
 
@@ -39,7 +40,7 @@ class Ranges:
         """What to ask for, blocks [start, stop), where all from ``block`` on is wanted, and that is missing."""
         if block and not self._fetching.has_shown_identity:
             return 0, 1
-        return next(gaps(block, Window(block + FAR_BYTES // BLOCK_BYTES, FAR_BYTES // BLOCK_BYTES), self._is_there))
+        return next(gaps(block, Window(block + REQUEST_BLOCKS, REQUEST_BLOCKS), self._is_there))
 
     def forget_readers(self) -> None:
         """Who reads on shall have what he wants, and no more, until he has read in order again."""
@@ -62,8 +63,8 @@ class Ranges:
     def _start(self, size: int, block: int, end: int) -> Download:
         """What is missing from ``block`` up to byte ``end``; of the beginning, what a header may need."""
         if not self._fetching.has_shown_identity:
-            return self._fetching.start(size, 0, SMALL_BYTES // BLOCK_BYTES)
-        stop = max(block + 1, min(-(-end // BLOCK_BYTES), block + FAR_BYTES // BLOCK_BYTES))
+            return self._fetching.start(size, 0, REQUEST_BLOCKS)
+        stop = max(block + 1, min(-(-end // BLOCK_BYTES), block + REQUEST_BLOCKS))
         there = (later for later in range(block + 1, stop) if self._is_there(later))
         return self._fetching.start(size, block, next(there, stop))
 
@@ -71,4 +72,4 @@ class Ranges:
         """What was begun as a stream, since the size was not known or from another place, goes on in ranges."""
         for download in self._fetching.running:
             if download.stop is None and download.start == 0:
-                download.cut(SMALL_BYTES)
+                download.cut(REQUEST_BYTES)

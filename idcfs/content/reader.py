@@ -10,6 +10,7 @@ import trio
 from ..errors import WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
+from .amounts import affordable_ahead
 from .blocks import Key, Slice, slices
 from .downloads import Downloads
 from .fetching import Means
@@ -41,7 +42,8 @@ class Reader:
         self, source: Source, tiers: Tiers, settings: ContentSettings, nursery: trio.Nursery, stats: Stats
     ) -> None:
         self._tiers = tiers
-        self._settings = replace(settings, read_ahead_bytes=_affordable_read_ahead(settings, tiers.capacity))
+        affordable = affordable_ahead(tiers.capacity, settings.max_downloads)
+        self._settings = replace(settings, read_ahead_bytes=min(settings.read_ahead_bytes, affordable))
         self._nursery = nursery
         self._stats = stats
         self._slots = Slots(settings.max_downloads)
@@ -188,12 +190,3 @@ class Reader:
     def _first_missing(self, key: Key, size: int, start: int) -> int | None:
         blocks = range(start, -(-size // BLOCK_BYTES))
         return next((block for block in blocks if not self._tiers.has(key, block)), None)
-
-
-def _affordable_read_ahead(settings: ContentSettings, capacity_bytes: int) -> int:
-    """How far downloads may run ahead: no further than the cache can keep for all of them at once.
-
-    Else they would push each other's blocks out before anybody has read them, and fetch them again and again.
-    """
-    share = capacity_bytes // settings.max_downloads
-    return min(settings.read_ahead_bytes, max(0, share - BLOCK_BYTES))

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..settings import BLOCK_BYTES, MIB
+from .amounts import HEADER_BYTES, REQUEST_BLOCKS, affordable_ahead
 
-_IN_ORDER_BYTES = 3 * MIB
-"""Who has read less has not shown that he goes on: for a header alone the kernel reads up to 2.3 MiB."""
 _MOST_AHEAD_BYTES = 16 * MIB
-"""Four requests of 4 MiB: at 80 ms and 10 MB/s a connection, 40 MB/s."""
-_LARGEST_REQUEST_BYTES = 4 * MIB
+"""Four requests: at 80 ms and 10 MB/s a connection, 40 MB/s."""
 _NEAR_BYTES = 2 * MIB
 """The kernel's read-ahead asks for several pieces at once, and they come a little out of order."""
 _MAX_RUNS = 64
@@ -57,7 +55,7 @@ class Runs:
         """Somebody reads bytes [start, end)."""
         run = self._continued(start, end)
         length = run.end - run.start
-        ahead = min(length, self._affordable_bytes) if length >= _IN_ORDER_BYTES else 0
+        ahead = min(length, self._affordable_bytes) if length >= HEADER_BYTES else 0
         return _window(end, ahead)
 
     def clear(self) -> None:
@@ -78,19 +76,17 @@ class Runs:
 
     @property
     def _affordable_bytes(self) -> int:
-        """What the cache can keep ahead of everybody: more would push out what nobody has read yet."""
-        share = self._capacity // max(self._sharers, 2 * len(self._runs))
-        return min(_MOST_AHEAD_BYTES, max(0, share - BLOCK_BYTES))
+        sharers = max(self._sharers, 2 * len(self._runs))
+        return min(_MOST_AHEAD_BYTES, affordable_ahead(self._capacity, sharers))
 
 
 def _window(end: int, ahead: int) -> Window:
     """Ends where a request does, so that the next one is asked for when it is worth one."""
-    most = _LARGEST_REQUEST_BYTES // BLOCK_BYTES
     stop = -(-end // BLOCK_BYTES)
     halves = ahead // 2 // BLOCK_BYTES
     if not halves:
-        return Window(stop, most)
-    step = min(most, 1 << halves.bit_length() - 1)
+        return Window(stop, REQUEST_BLOCKS)
+    step = min(REQUEST_BLOCKS, 1 << halves.bit_length() - 1)
     return Window(max(stop, (end + ahead) // BLOCK_BYTES // step * step), step)
 
 

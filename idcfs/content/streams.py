@@ -6,9 +6,10 @@ One who needs what it has passed waits until it can be ended for another.
 from __future__ import annotations
 
 from ..settings import BLOCK_BYTES
+from .amounts import FAR_BYTES
 from .blocks import Slice
 from .download import Download
-from .fetching import FAR_BYTES, Fetching
+from .fetching import Fetching
 
 
 class Streams:

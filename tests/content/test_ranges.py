@@ -104,6 +104,15 @@ async def test_who_reads_in_order_is_served_by_several_requests_at_once(autojump
         setup.reader.close(ONE)
 
 
+async def test_no_range_asks_for_more_than_4_mib(autojump_clock: MockClock) -> None:
+    async with reading(ranged(DATA)) as setup:
+        await read(setup, 5 * MIB, 12 * MIB)
+        await setup.fetch_ahead(ONE, SIZE, lambda size: None)
+        assert await setup.reader.has_all(ONE, SIZE)
+        lengths = [(SIZE if stop is None else stop) - start for start, stop in setup.source.asked]
+        assert 4 * MIB <= max(lengths) <= 4 * MIB + 2 * OVERLAP
+
+
 async def test_closing_stops_what_was_fetched_ahead(autojump_clock: MockClock) -> None:
     async with reading(ranged(BIG, chunk_seconds=0.01), 256 * MIB) as setup:
         setup.reader.open(ONE)
