@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from idcfs.errors import Unreachable
-from tests.archive.test_bucket import FOLDER, Bucket, Kept, Key, archive_of, content, files
+from tests.archive.s3_in_memory import FOLDER, Bucket, Kept, Key, archive_of, content, files
 
 KEPT = f"mock/{FOLDER}"
 
