@@ -17,8 +17,8 @@ from idcfs.content.block_files import disk_bytes
 from idcfs.mounts import Mount
 from idcfs.settings import MIB
 from idcfs.warming import Failure, Warming
+from tests.waiting import PATIENCE_SECONDS, eventually
 
-PATIENCE_SECONDS = 20.0
 JOBS = 4
 
 Opened = Callable[[str], contextlib.AbstractContextManager[int]]
@@ -55,17 +55,9 @@ def ended(work: Warming) -> list[Failure]:
     return [failure for failure in failures if failure is not None]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Returns once ``condition`` is true, which it has to become."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def stays(condition: Callable[[], bool]) -> bool:
     """Whether ``condition`` comes true and is so a while later too. Only a bug ends it, never a slow machine."""
-    until(condition)
+    assert eventually(condition)
     time.sleep(0.2)
     return condition()
 
@@ -146,7 +138,7 @@ def test_the_threads_go_when_all_is_read(tmp_path: Path) -> None:
     theirs = set(threading.enumerate()) - before
     assert theirs
     ended(work)
-    until(lambda: not any(thread.is_alive() for thread in theirs))
+    assert eventually(lambda: not any(thread.is_alive() for thread in theirs))
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -156,7 +148,7 @@ def test_it_ends_when_all_is_on_disk(tmp_path: Path) -> None:
     files_in(tmp_path / "a", 3)
     may_end = threading.Event()
     work = started(tmp_path, sync=lambda: assert_true(may_end.wait(PATIENCE_SECONDS)))
-    until(lambda: work.files == 3)
+    assert eventually(lambda: work.files == 3)
     assert stays(work.running)
     may_end.set()
     assert not ended(work)
@@ -260,13 +252,13 @@ def test_stopping_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     work = started(tmp_path)
     theirs = set(threading.enumerate()) - before
     try:
-        until(lambda: len(asked) == JOBS)
+        assert eventually(lambda: len(asked) == JOBS)
         work.stop()
         assert not work.running()
         assert work.stopped
     finally:
         held.set()
-    until(lambda: not any(thread.is_alive() for thread in theirs))
+    assert eventually(lambda: not any(thread.is_alive() for thread in theirs))
     assert len(asked) == JOBS  # nothing more was begun
     assert work.files == 0
 
@@ -280,7 +272,7 @@ def test_failures_that_nobody_takes_hold_nobody_up(tmp_path: Path, monkeypatch: 
     theirs = set(threading.enumerate()) - before
     assert stays(lambda: work.failed == 5 + JOBS)  # those that wait to be taken, and one of each reader
     work.stop()
-    until(lambda: not any(thread.is_alive() for thread in theirs))
+    assert eventually(lambda: not any(thread.is_alive() for thread in theirs))
     assert work.failed == 5 + JOBS
 
 

@@ -7,7 +7,6 @@ import fcntl
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from tests.twin.client import Twin
 NOWHERE = "http://127.0.0.1:9/dicomWeb"
 """An archive that nobody serves: whoever is mounted over it has not sent a request."""
 
-PATIENCE_SECONDS = 20.0
-"""How long is waited for what has to come; a test that succeeds never waits so long."""
 EVICTING = ("--memory-cache", "2MiB", "--cache-size", "8MiB")
 """Every tier evicts all the time."""
 PROXY_VARIABLE = "IDCFS_PROXY_URL"
@@ -95,16 +92,6 @@ def without_bugs(state_dir: Path) -> Iterator[None]:
     yield
     bugs = [line for line in logs(state_dir).splitlines() if any(sign in line for sign in SIGNS_OF_A_BUG)]
     assert not bugs, logs(state_dir)
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether ``condition`` comes true before patience ends."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def logs(state_dir: Path) -> str:

@@ -16,9 +16,10 @@ import pydicom
 
 from scripts.harness import IDCFS, Mount, mounted, run, status
 from tests.data import ct_series, write_index
-from tests.mount.conftest import PROXY_VARIABLE, STRICT, eventually, without_bugs
+from tests.mount.conftest import PROXY_VARIABLE, STRICT, without_bugs
 from tests.mount.faults import LIMIT_SECONDS, MULTIPART, SINGLE
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 SLICES = 260
 _OTHER = {SINGLE: "multipart", MULTIPART: "single_part"}

@@ -18,9 +18,10 @@ import pytest
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
-from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, contents, counters, unmount
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 WADO = "/dicomWeb"
 """What the paths of the archive have in them, and those of the buckets do not."""

@@ -19,10 +19,11 @@ from idcfs.content import upkeep
 from idcfs.namespace import store
 from idcfs.settings import MIB
 from scripts.harness import Mount, run
-from tests.mount.conftest import EVICTING, MountMaker, eventually
+from tests.mount.conftest import EVICTING, MountMaker
 from tests.mount.stage import contents, counters, errno_of, forget_pages, unmount
 from tests.small_disk import small_disk
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ import pytest
 from idcfs import cli
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.commands import warm
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import MountMaker
 from tests.mount.stage import contents, unmount
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.harness import Mount, status
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import MountMaker
 from tests.mount.stage import a_series, contents, errno_of
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 MANY = 200
 """Reads, each of which would be a request, or four, to an archive that is asked every time."""

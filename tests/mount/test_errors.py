@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from scripts.harness import Mount
-from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, contents, counters, errno_of, read_over_a_break
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 TIMEOUT_SECONDS = 2.0
 

@@ -16,11 +16,12 @@ import trustme
 
 from scripts.harness import Mount
 from tests.data import multiframe, write_index
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import MountMaker
 from tests.mount.faults import FAULTS, LIMIT_SECONDS, LISTING_FAULTS, MULTIPART, SINGLE, TIMEOUT_SECONDS, Fault
 from tests.mount.stage import Stage, a_series, counters, errno_of, make_files, stages
 from tests.nginx import Nginx
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 StageOf = Callable[[str], Stage]
 SHORT = ("--timeout", str(TIMEOUT_SECONDS), "--content", "wado")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import status
-from tests.mount.conftest import eventually
 from tests.mount.faults import BUCKET_FAULTS, BUCKET_LISTING_FAULTS, FAULTS, MULTIPART, SINGLE, TIMEOUT_SECONDS, Fault
 from tests.mount.stage import Stage, errno_of, make_files, stages
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 StageOf = Callable[[str], Stage]
 

@@ -14,10 +14,11 @@ import pytest
 from idcfs.settings import GOOGLE_STORE
 from scripts.harness import IDCFS, Mount, run, status
 from tests.mount.commands import idcfs
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import MountMaker
 from tests.mount.stage import a_series, contents, errno_of, read_over_a_break
 from tests.tokens import REVOKED, TokenEndpoint
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 OWN_STORE = "projects/my-project/locations/europe-west4/datasets/my_set/dicomStores/my.store"
 

@@ -17,9 +17,10 @@ from idcfs.content import upkeep
 from idcfs.settings import MIB
 from scripts.harness import run
 from tests.data import multiframe, write_index
-from tests.mount.conftest import EVICTING, MountMaker, eventually
+from tests.mount.conftest import EVICTING, MountMaker
 from tests.mount.stage import counters, errno_of, forget_pages, peak_mib, unmount
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

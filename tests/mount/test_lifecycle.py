@@ -14,8 +14,9 @@ from idcfs import mounts
 from idcfs.options import FUSE_OPTIONS
 from scripts.harness import IDCFS, is_mounted, run, status
 from tests.mount.commands import idcfs
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.twin.client import Twin
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 def alive(pid: int) -> bool:

@@ -18,11 +18,12 @@ import pytest
 
 from scripts.harness import Mount, run, status
 from tests.data import multiframe, write_index
-from tests.mount.conftest import EVICTING, MountMaker, eventually
+from tests.mount.conftest import EVICTING, MountMaker
 from tests.mount.stage import forget_pages, peak_mib
 from tests.twin.client import Twin
 from tests.twin.model import Series
 from tests.twin.synthetic import series_from_row, synthetic_bytes
+from tests.waiting import eventually
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -21,8 +21,9 @@ import pytest
 from idcfs import fuse, mounts
 from idcfs.errors import IdcfsError
 from scripts.harness import IDCFS, Mount, is_mounted, status
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually, fuse_device
+from tests.mount.conftest import NOWHERE, MountMaker, fuse_device
 from tests.unprivileged import AS_NOBODY, NOBODY
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 Words = tuple[str | Path, ...]
 

@@ -17,10 +17,11 @@ import pytest
 from idcfs import mounts
 from scripts.harness import Mount, run, status
 from tests.data import ct_series, mr_series
-from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, contents, unmount
 from tests.orthanc import Orthanc
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 
 @pytest.fixture

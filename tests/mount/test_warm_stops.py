@@ -17,9 +17,10 @@ from idcfs import cli, cli_warm, mounts, running
 from idcfs.errors import UsageError
 from scripts.harness import IDCFS, Mount, run
 from tests.mount.commands import started, summary, warm
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, contents, counters, unmount
 from tests.twin.client import Twin
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -20,8 +20,7 @@ from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import search_catalog
 from tests.namespace.making import Record, any_text, hostile, patient
 from tests.namespace.searched import HERE, Server
-
-PATIENCE_SECONDS = 20.0
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.twin.asking import SINGLE, SLICES, Instance, get, parts, series_of, uids
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 # -- refusals -----------------------------------------------------------------------------------------------------
 
@@ -137,11 +137,4 @@ def test_stall_and_drip(client: httpx.Client, twin: Twin, ct: Instance) -> None:
         ):
             received.extend(response.iter_raw())
         assert b"".join(received) == ct[1][:2_000]
-        until(lambda: twin.counters()["aborted"] == 1)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        assert eventually(lambda: twin.counters()["aborted"] == 1)
