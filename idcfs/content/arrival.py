@@ -61,7 +61,7 @@ class Arrival:
         self._filled = 0
         self._before = b""  # the last bytes before the block that is arriving, as far as they are known
         self._lead = SEAM_BYTES if start else 0  # of those before the first block, which nobody has shown yet
-        self._known = xxh3_128()  # of all bytes from the first block on
+        self._known = xxh3_128()  # of all blocks from the first on but the one that is arriving
         self._again = xxh3_128()  # of those that come once more,
         self._expected = self._known  # which is to be of the same bytes
         self._skip = 0
@@ -186,7 +186,9 @@ class Arrival:
     def _expect_again(self, tail: bytes | None) -> None:
         """The body begins with bytes that are known: the last few, or all of them; or else with the lead."""
         self._again = xxh3_128()
-        self._expected = self._known if tail is None else xxh3_128(tail)
+        self._expected = self._known.copy() if tail is None else xxh3_128(tail)
+        if tail is None and self._pieces:
+            self._expected.update(self._joined())
         self._skip = self.position - self.start if tail is None else len(tail) or self._lead
         self._led = []
 
@@ -265,6 +267,7 @@ class Arrival:
         self._seen_after += len(data)
 
     def _begin_block(self) -> None:
+        self._known.update(self._joined())
         self._before = self._tail()
         self._block += 1
         self._filled = 0
@@ -282,7 +285,6 @@ class Arrival:
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
         self._pieces.append(piece)
         self._filled += len(piece)
-        self._known.update(piece)
         self._check(whole=False)
         if self._filled == BLOCK_BYTES and self.position != self._end:
             self._keep()
@@ -314,4 +316,5 @@ class Arrival:
     def _check(self, *, whole: bool) -> None:
         """See, once, that this is the instance asked for, stored as the index says."""
         if not self._checked:
-            self._checked = is_proven(self._instance, self._joined(), whole=whole)
+            start = self._pieces[0] if len(self._pieces) == 1 else self._joined()  # the first needs no copy
+            self._checked = is_proven(self._instance, start, whole=whole)
