@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import sys
@@ -14,16 +13,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Unpack, cast, get_args
+from typing import Unpack, cast, get_args
 
 import click
 
 from . import logs, mounts, options
 from .cli_cache import cache, cache_dir_option
+from .cli_status import status
 from .cli_warm import warm
-from .console import OneLine, Place, printable, say
+from .console import OneLine, Place
 from .daemon import run_detached
-from .errors import IdcfsError, UsageError
+from .errors import IdcfsError
 from .running import idcfs_at, read_status
 from .settings import (
     GIB,
@@ -139,16 +139,16 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
 
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened.
     """
-    settings = options.mount_settings(mountpoint, given)
+    settings = options.mount_settings(mountpoint, given, foreground=foreground)
     _fix_google_places()
-    log_file = options.log_file(settings.mountpoint)
-    logs.start(None if foreground else log_file, log_level)
-    with mounts.reserved(log_file.with_suffix(".lock")) as let_go, _prepared(settings):
+    logs.start(settings.log_file, log_level)
+    lock = options.log_file(settings.mountpoint).with_suffix(".lock")
+    with mounts.reserved(lock) as let_go, _prepared(settings):
         serve = partial(_serve, settings, let_go)
-        if foreground:
+        if settings.log_file is None:
             serve(lambda: None)
         else:
-            run_detached(serve, hint=f"see {log_file}")
+            run_detached(serve, hint=f"see {settings.log_file}")
 
 
 @main.command()
@@ -167,31 +167,7 @@ def umount(mountpoint: Path, lazy: bool) -> None:
         raise IdcfsError(f"{mountpoint} is unmounted, but its process has not ended within {_EXIT_SECONDS:g} s")
 
 
-@main.command()
-@click.argument("mountpoint", required=False, type=Place(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
-def status(mountpoint: Path | None, as_json: bool) -> None:
-    """Show what the idcfs at MOUNTPOINT (or every idcfs) has done: requests, bytes, hits, open files."""
-    places = [idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
-    if not places:
-        raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
-    reports = []
-    for place in places:
-        try:
-            reports.append(read_status(place))
-        except IdcfsError as error:
-            if mountpoint:
-                raise
-            say(str(error))
-    if as_json:
-        click.echo(json.dumps(reports[0] if mountpoint else reports, indent=1))
-    else:
-        for report in reports:
-            _print_status(report)
-    if len(reports) < len(places):
-        sys.exit(1)
-
-
+main.add_command(status)
 main.add_command(warm)
 main.add_command(cache)
 
@@ -227,10 +203,3 @@ def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[
         ready()
 
     serve(settings, answering)
-
-
-def _print_status(report: dict[str, Any]) -> None:
-    place, index = printable(report["mountpoint"]), printable(report["index"])
-    click.echo(f"{place}: {report['archive']}, index {index}, process {report['pid']}")
-    for name, value in report["counters"].items():
-        click.echo(f"  {name.replace('_', ' '):<22}{value:>16,}")

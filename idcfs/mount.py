@@ -185,11 +185,14 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "url": settings.archive.base_url,
         "content": settings.source.policy,
         "buckets": settings.source.buckets.name if settings.source.buckets else None,
+        "bucket_url": settings.source.buckets.url if settings.source.buckets else None,
+        "exact_sizes": settings.source.exact_sizes,
         "index": settings.index,
         "cache_dir": str(settings.cache_dir),
         "cache_size_bytes": settings.content.disk_cache_bytes,
         "memory_cache_bytes": settings.content.memory_cache_bytes,
         "offline": settings.offline,
+        "log_file": str(settings.log_file) if settings.log_file else None,
         "started": round(started),
     }
 

@@ -86,7 +86,7 @@ class MountOptions(TypedDict):
     fuse_options: tuple[str, ...]
 
 
-def mount_settings(mountpoint: Path, given: MountOptions) -> MountSettings:
+def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -> MountSettings:
     """What to mount at ``mountpoint``.
 
     :raises UsageError: for whatever cannot be used.
@@ -117,6 +117,7 @@ def mount_settings(mountpoint: Path, given: MountOptions) -> MountSettings:
         fuse_options=tuple(option for option in options if option != _NONEMPTY),
         may_hide_files=_NONEMPTY in options,
         offline=given["offline"],
+        log_file=None if foreground else log_file(mountpoint),
     )
 
 

@@ -189,3 +189,5 @@ class MountSettings:
     """Whether the mountpoint may be a directory that is not empty."""
     offline: bool = False
     """Never send a request."""
+    log_file: Path | None = None
+    """None: the log goes to stderr."""

@@ -24,13 +24,17 @@ class Answer:
     waited for, and who stops a download does not wait.
     """
 
-    def __init__(self, response: httpx.Response, where: str, stats: Stats) -> None:
+    def __init__(self, response: httpx.Response, where: str, stats: Stats, counter: str) -> None:
+        """
+        :param counter: of ``stats``, for the bytes of the body as they come.
+        """
         self.status = response.status_code
         self.headers = response.headers
         self.where = where
         self._response = response
         self._raw = raw_body(response)
         self._stats = stats
+        self._counter = counter
         self._encoding = response.headers.get("content-encoding", "identity").strip().lower()
         self.compressed = self._encoding not in ("", "identity")
         """Whether Content-Length counts something else than the bytes that are iterated over."""
@@ -57,7 +61,7 @@ class Answer:
             data = await anext(self._raw)
         except httpx.HTTPError as error:
             raise faults.of_body(error, self.where) from error
-        self._stats.count("bytes_from_archive", len(data))
+        self._stats.count(self._counter, len(data))
         return data
 
     async def aclose(self) -> None:

@@ -227,7 +227,8 @@ class Transport:
             response = await self._follow(await client.send(request, stream=True), where)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise faults.of_request(error, where) from error
-        return Answer(response, where, self._stats)
+        counter = "bytes_from_buckets" if kind == "bucket_requests" else "bytes_from_archive"
+        return Answer(response, where, self._stats, counter)
 
     async def _follow(self, response: httpx.Response, where: str) -> httpx.Response:
         """The answer at the end of the redirects that begin with ``response``, their bodies left unread."""

@@ -46,7 +46,8 @@ class Bench:
         """What the archive has been asked for since ``mount`` began."""
         counters = status(mount.path)["counters"]
         self.record(Promise(f"… requests sent, {of}", ""), counters["requests"])
-        self.record(Promise(f"… bytes from the archive, {of}", "MB"), counters["bytes_from_archive"] / 1e6)
+        received = counters["bytes_from_archive"] + counters["bytes_from_buckets"]
+        self.record(Promise(f"… bytes received, {of}", "MB"), received / 1e6)
 
     @contextmanager
     def mounted(self, *options: str | Path, cache: str) -> Iterator[Mount]:

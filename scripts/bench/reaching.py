@@ -78,11 +78,11 @@ def _object_url(source: Path, buckets: str, largest: Path) -> str:
 def _record(
     bench: Bench, mount: Mount, file: Path, read: Callable[[Path], None], moved: Promise, seconds: Promise
 ) -> None:
-    before = status(mount.path)["counters"]["bytes_from_archive"]
+    before = status(mount.path)["counters"]["bytes_from_buckets"]
     started = time.perf_counter()
     read(file)
     bench.record(seconds, (time.perf_counter() - started) * 1e3)
-    bench.record(moved, (status(mount.path)["counters"]["bytes_from_archive"] - before) / 1e6)
+    bench.record(moved, (status(mount.path)["counters"]["bytes_from_buckets"] - before) / 1e6)
 
 
 def _read_middle(file: Path) -> None:

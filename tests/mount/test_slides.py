@@ -52,7 +52,9 @@ def of_level(mount: Mount, slide_files: list[Path], level: int) -> Path:
 
 
 def moved(mount: Mount) -> int:
-    count: int = status(mount.path)["counters"]["bytes_from_archive"]
+    """Bytes received, wherever they came from."""
+    counters = status(mount.path)["counters"]
+    count: int = counters["bytes_from_archive"] + counters["bytes_from_buckets"]
     return count
 
 

@@ -1,0 +1,74 @@
+"""The command ``idcfs status``: what mounts are, and what they have done, for people or for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import mounts
+from .console import Place, printable, say
+from .errors import IdcfsError, UsageError
+from .running import idcfs_at, read_status
+from .stats import COUNTERS, GAUGES
+
+_MEANINGS = COUNTERS | GAUGES
+
+
+@click.command(short_help="Show what mounts are and have done.")
+@click.argument("mountpoint", required=False, type=Place(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
+def status(mountpoint: Path | None, as_json: bool) -> None:
+    """Show what the idcfs at MOUNTPOINT (or every idcfs) is and has done: requests, bytes, hits, open files."""
+    places = [idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
+    if not places:
+        raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
+    reports = []
+    for place in places:
+        try:
+            reports.append(read_status(place))
+        except IdcfsError as error:
+            if mountpoint:
+                raise
+            say(str(error))
+    if as_json:
+        click.echo(json.dumps(reports[0] if mountpoint else reports, indent=1))
+    else:
+        for report in reports:
+            _print(report)
+    if len(reports) < len(places):
+        sys.exit(1)
+
+
+def _print(report: dict[str, Any]) -> None:
+    """``report`` is that of ``/.status.json``; what a mount of another version does not say is left out."""
+    click.echo(f"{printable(report['mountpoint'])}: idcfs {report['idcfs']}, process {report['pid']}")
+    facts = {
+        "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["started"])),
+        "archive": f"{report['archive']}, {report['url']}",
+        "offline": "yes: no request is sent" if report["offline"] else "no",
+        "index": report["index"],
+        "content": _content(report),
+        "cache": report["cache_dir"],
+        "log": report.get("log_file") or "stderr",
+    }
+    for name, fact in facts.items():
+        click.echo(f"  {name:<10}{printable(fact)}")
+    for name, value in report["counters"].items():
+        line = f"  {name.replace('_', ' '):<22}{value:>16,}  {_MEANINGS.get(name, '')}"
+        click.echo(line.rstrip())
+
+
+def _content(report: dict[str, Any]) -> str:
+    """Where contents come from, and sizes where that is another place."""
+    policy, name = report["content"], report["buckets"]
+    buckets = f"the buckets ({name}, {report['bucket_url']})" if report.get("bucket_url") else f"the buckets ({name})"
+    if policy == "bucket":
+        return f"bucket: from {buckets} alone"
+    if policy == "wado":
+        return "wado: by WADO-RS alone" + (f"; sizes from {buckets}" if name else "")
+    return f"auto: by WADO-RS, else from {buckets}" if name else "auto: by WADO-RS; no bucket may be asked"

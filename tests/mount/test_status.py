@@ -1,0 +1,82 @@
+"""``idcfs status``: what a mount is, in words, and where its bytes came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.harness import status
+from tests.mount.conftest import NOWHERE, MountMaker
+from tests.mount.stage import counters
+from tests.mount.test_buckets import WADO, buckets
+from tests.mount.test_lifecycle import idcfs
+from tests.twin.client import Twin
+
+
+def test_bytes_of_the_archive_and_of_the_buckets_are_counted_apart(
+    mount: MountMaker, twin: Twin, sample_index: Path
+) -> None:
+    made = mount(twin.url, "--index", sample_index, "--prefetch", "0", *buckets(twin))
+    first, second = sorted(made.path.glob("chest_twin/*/*/*/*.dcm"))[:2]
+    size = len(first.read_bytes())
+    before = counters(made)
+    assert before["bytes_from_archive"] >= size
+    assert before["bytes_from_buckets"] == 0
+    twin.set(match=WADO, fail_always=404)
+    size = len(second.read_bytes())
+    after = counters(made)
+    assert after["bytes_from_buckets"] >= size
+    assert after["bytes_from_archive"] - before["bytes_from_archive"] < 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "content"),
+    [
+        ((), "auto: by WADO-RS; no bucket may be asked"),
+        (("--bucket", "aws"), "auto: by WADO-RS, else from the buckets (aws, https://{bucket}.s3.amazonaws.com)"),
+        (("--content", "wado"), "wado: by WADO-RS alone"),
+        (
+            ("--content", "wado", "--bucket", "http://127.0.0.1:9/{bucket}", "--exact-sizes"),
+            "wado: by WADO-RS alone; sizes from the buckets (127.0.0.1:9, http://127.0.0.1:9/{bucket})",
+        ),
+        (
+            ("--content", "bucket", "--bucket", "gcs", "--offline"),
+            "bucket: from the buckets (gcs, https://storage.googleapis.com/{bucket}) alone",
+        ),
+    ],
+    ids=str,
+)
+def test_it_is_shown_what_a_mount_is(
+    options: tuple[str, ...], content: str, mount: MountMaker, sample_index: Path, tmp_path: Path
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index, *options)
+    done = idcfs("status", made.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert head == f"{made.path}: idcfs {status(made.path)['idcfs']}, process {made.pid}"
+    log = next((tmp_path / "state" / "idcfs").glob("*.log"))
+    offline = "yes: no request is sent" if "--offline" in options else "no"
+    facts = {
+        "archive": f"127.0.0.1:9, {NOWHERE}",
+        "offline": offline,
+        "index": str(sample_index),
+        "content": content,
+        "cache": str(tmp_path / "cache"),
+        "log": str(log),
+    }
+    for name, fact in facts.items():
+        assert f"  {name:<10}{fact}" in lines
+
+
+def test_each_number_is_explained(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    lines = idcfs("status", made.path).stdout.splitlines()
+    numbers = lines[-len(status(made.path)["counters"]) :]
+    assert [line.split("  ")[1].replace(" ", "_") for line in numbers] == list(status(made.path)["counters"])
+    for line in numbers:
+        name_and_number, words = line[:40], line[40:]
+        assert name_and_number[-1].isdigit()
+        assert words[:2] == "  "
+        assert words[2:].strip(), line
+    assert max(map(len, lines[8:])) <= 100
