@@ -111,8 +111,20 @@ def _asks_for_patience(told: Told) -> bool:
     return told.code in ("SlowDown", "RequestTimeout")
 
 
-def _is_empty(told: Told) -> bool:
-    return not told.body.strip()
+def _is_empty_and_the_proxys(told: Told) -> bool:
+    return _is_proxys(told) and not told.body.strip()
+
+
+def _is_proxys(told: Told) -> bool:
+    return told.archive.has_daily_quota  # which of all servers that alone has
+
+
+def _is_googles(told: Told) -> bool:
+    return told.archive.google_login
+
+
+def _is_of_a_bucket(told: Told) -> bool:
+    return bool(told.code)
 
 
 def _is_html(told: Told) -> bool:
@@ -176,9 +188,21 @@ ANSWERS: tuple[AnswerRule, ...] = (
     AnswerRule({206}, Refused, "{told}; it is only a part of what was asked for"),
     AnswerRule(range(300, 400), Refused, "{told}; it names no other place that could be asked"),
     AnswerRule({400}, Refused, "{told}; it does not take the request in this form"),
-    AnswerRule({401}, AccessDenied, "{told}; it wants a valid login"),
+    AnswerRule({401}, AccessDenied,
+               "{told}; it wants a valid login: 'gcloud auth application-default login' makes one", NEVER, _is_googles),
+    AnswerRule({401}, AccessDenied,
+               "{told}; it wants a login, which idcfs has for --archive google only: "
+               "let the server admit this machine without one, or give the URL of a proxy that logs in"),
     AnswerRule({403}, AccessDenied,
-               "{told}; Google says so also of what does not exist, IDC's proxy of an address it denies"),
+               "{told}; Google says so of what the login may not read, and also of what does not exist",
+               NEVER, _is_googles),
+    AnswerRule({403}, AccessDenied,
+               "{told}; Google says so also of what does not exist, IDC's proxy of an address it denies",
+               NEVER, _is_proxys),
+    AnswerRule({403}, AccessDenied,
+               "{told}; a bucket says so also of what it does not hold", NEVER, _is_of_a_bucket),
+    AnswerRule({403}, AccessDenied,
+               "{told}; it refuses this machine, or wants a login, which idcfs has for --archive google only"),
     AnswerRule({404, 410}, Gone, "{told}"),
     AnswerRule({406, 415}, Refused, "{told}; it does not have it in the form that was asked for"),
     AnswerRule({408, 425}, Unreachable, "{told}; it wants to be asked again", LATER),
@@ -187,7 +211,7 @@ ANSWERS: tuple[AnswerRule, ...] = (
     AnswerRule({429}, Unreachable, "{told}; it asks for fewer requests", LATER),
     AnswerRule({500}, Unreachable,
                "{told} and nothing else; IDC's proxy does so at too many requests, and for what is too large for it",
-               LATER, _is_empty),
+               LATER, _is_empty_and_the_proxys),
     AnswerRule({500}, Unreachable, "{told}; something failed there", LATER),
     AnswerRule({501, 505}, Refused, "{told}; it cannot do what was asked for"),
     AnswerRule({502, 503, 504}, Unreachable, "{told}; it is overloaded, or down", LATER),

@@ -23,7 +23,9 @@ from idcfs.settings import ArchiveSettings
 
 NOW = datetime(2026, 3, 1, 14, 5, 30, tzinfo=UTC)
 PROXY = ArchiveSettings("proxy", "https://proxy/dicomWeb", title="the public proxy", has_daily_quota=True)
+GOOGLE = ArchiveSettings("google", "https://google/dicomWeb", google_login=True)
 BUCKET = ArchiveSettings("aws", "https://bucket")
+OWN = ArchiveSettings("pacs:8042", "http://pacs:8042/dicom-web")
 TIMEOUT_SECONDS = 60.0
 
 HTML = {"content-type": "text/html; charset=utf-8"}
@@ -63,10 +65,14 @@ FINAL: list[tuple[int, dict[str, str], bytes, ArchiveSettings, type[IdcfsError],
     (301, {}, b"", PROXY, errors.Refused, "proxy/x answered 301; it names no other place that could be asked"),
     (304, {}, b"", PROXY, errors.Refused, "it names no other place"),
     (400, JSON, b'[{"error": {"message": "bad tag"}}]', PROXY, errors.Refused, "proxy/x answered 400: bad tag; "),
-    (401, {}, b"", PROXY, errors.AccessDenied, "it wants a valid login"),
+    (401, {}, b"", GOOGLE, errors.AccessDenied, "google/x answered 401; it wants a valid login: 'gcloud auth "),
+    (401, {}, b"", OWN, errors.AccessDenied, "pacs:8042/x answered 401; it wants a login, which idcfs has for "),
+    (401, {}, b"", OWN, errors.AccessDenied, "let the server admit this machine without one"),
+    (403, {}, b"", GOOGLE, errors.AccessDenied, "google/x answered 403; Google says so of what the login may not read"),
+    (403, {}, b"", OWN, errors.AccessDenied, "pacs:8042/x answered 403; it refuses this machine, or wants a login"),
     (403, {}, b"", PROXY, errors.AccessDenied, "IDC's proxy of an address it denies"),
     (403, {}, b"", PROXY, errors.AccessDenied, "Google says so also of what does not exist"),
-    (403, XML, DENIED, BUCKET, errors.AccessDenied, "aws/x answered 403: Access Denied; "),
+    (403, XML, DENIED, BUCKET, errors.AccessDenied, "aws/x answered 403: Access Denied; a bucket says"),
     (404, {}, b"", PROXY, errors.Gone, "proxy/x answered 404"),
     (410, HTML, PAGE, PROXY, errors.Gone, "proxy/x answered 410"),
     (406, {}, b"", PROXY, errors.Refused, "the form that was asked for"),
@@ -103,6 +109,8 @@ AGAIN: list[tuple[int, dict[str, str], bytes, ArchiveSettings, str]] = [
     (429, XML, SLOW_DOWN, PROXY, "proxy/x answered 429: Please reduce & wait; it asks for fewer requests"),
     (429, HTML, SLOW_DOWN, PROXY, "it asks for fewer requests"),  # markup, but not a page for people
     (500, HTML, b"", PROXY, "proxy/x answered 500 and nothing else; IDC's proxy does so at too many requests"),
+    (500, HTML, b"", BUCKET, "aws/x answered 500; something failed there"),
+    (500, HTML, b"", OWN, "pacs:8042/x answered 500; something failed there"),
     (500, JSON, b'{"Message": "oh"}', PROXY, "proxy/x answered 500: oh; something failed there"),
     (502, {}, b"", PROXY, "overloaded, or down"),
     (503, HTML, PAGE, PROXY, "proxy/x answered 503; it is overloaded, or down"),
