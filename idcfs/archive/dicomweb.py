@@ -96,6 +96,7 @@ class DicomwebArchive:
         self._sends_single_parts: bool | None = None  # as its last answer was
         self._knows_ranges: bool | None = None  # until it has shown it: static files do, no other server says so
         self._hopes_for_ranges = False
+        self._told_of_no_lengths = False
 
     async def search_studies(self) -> list[StudyRecord]:
         """Every study of the server, in no particular order."""
@@ -154,7 +155,16 @@ class DicomwebArchive:
             # To ask for all as a range costs nothing, and shows whether a part may be asked for.
             is_range = start or stop is not None or self._is_to_show_ranges
             body = await self._open_range(stack, path, start, stop, instance.size) if is_range else None
-            yield body or await self._open_whole(stack, path)
+            body = body or await self._open_whole(stack, path)
+            if body.size is None and instance.size is None:
+                self._tell_of_no_lengths()
+            yield body
+
+    def _tell_of_no_lengths(self) -> None:
+        """Once: why whoever opens a file waits so long."""
+        if not self._told_of_no_lengths:
+            self._told_of_no_lengths = True
+            log.warning("%s sends files without telling their length: open() waits until a file has come", self._name)
 
     @property
     def _is_to_show_ranges(self) -> bool:
