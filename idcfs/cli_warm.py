@@ -15,7 +15,7 @@ import click
 
 from . import options, running, warming
 from .console import INTERRUPTED, Bar, fail, say
-from .errors import UsageError
+from .errors import UsageError, meaning_of
 from .mounts import Mount
 from .warming import Warming
 
@@ -46,7 +46,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
         for line in found.refused:
             say(line)
         sys.exit(2)
-    unkept = _unkept(found.mounts)
+    unkept, logs = _unkept(found.mounts), _logs(found.mounts)
     if (room := _room(found.mounts)) == 0:
         raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
     work = Warming(found.paths, jobs, room, found.still_mounted, found.sync)
@@ -56,6 +56,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     seconds = time.monotonic() - started
     files = f"{work.files:,} file{'' if work.files == 1 else 's'}"
     click.echo(f"warmed {files}, {work.bytes:,} bytes in {seconds:.1f} s; {work.failed:,} failed")
+    _explain(work.errnos, logs)
     if work.stopped:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
@@ -94,6 +95,20 @@ def _room(found: set[Mount]) -> int:
 def _unkept(found: set[Mount]) -> int:
     """Blocks that these mounts have had and could not keep on disk."""
     return sum(_report(mount)["counters"]["disk_unkept"] for mount in found)
+
+
+def _logs(found: set[Mount]) -> list[str]:
+    """Where these mounts write their logs, those that log to stderr apart."""
+    return sorted({log for mount in found if (log := _report(mount).get("log_file"))})
+
+
+def _explain(errnos: set[int], logs: list[str]) -> None:
+    """What the failures mean, each kind once, and where to read on."""
+    for number in sorted(errnos):
+        if meaning := meaning_of(number):
+            say(f"{os.strerror(number)}: {meaning}")
+    if errnos and logs:
+        say(f"the log says more: {', '.join(logs)}")
 
 
 def _report(mount: Mount) -> dict[str, Any]:

@@ -124,6 +124,24 @@ def errno_of(error: IdcfsError) -> int:
     return errno.EIO
 
 
+_MEANINGS = {
+    errno.ENOENT: "the listing has no such name",
+    errno.ESTALE: "listed, but the archive does not have it: no longer, not yet, or it is the wrong archive or index",
+    errno.EACCES: "the archive wants a login, or refuses this one, or this machine",
+    errno.EDQUOT: "the archive's quota of the day is spent, and no bucket may be asked",
+    errno.ETIMEDOUT: "no progress within --timeout",
+    errno.EHOSTUNREACH: "the archive cannot be reached, or answers with faults; or offline, it is not kept",
+    errno.EIO: "what came is not the stored instance, or cannot be kept",
+    errno.ENOTCONN: "the mount's process died: 'idcfs mount' at the same place cleans up",
+}
+"""The README's table, for commands that meet an errno."""
+
+
+def meaning_of(number: int) -> str:
+    """What a mount's errno means, in words; empty where it is nothing that a mount answers."""
+    return _MEANINGS.get(number, "")
+
+
 def first_of(group: BaseExceptionGroup[E]) -> E:
     """One of what a nursery raises at once, where each says as much as the others."""
     one = group.exceptions[0]

@@ -114,6 +114,8 @@ class Warming:
         """Whether it was told to stop."""
         self.gave_up = ""
         """Why it stopped by itself."""
+        self.errnos: set[int] = set()
+        """Of the failures."""
         self.is_full = False
         """Whether it stopped because the disk cache does not hold all."""
         self._paths = list(paths)
@@ -228,6 +230,7 @@ class Warming:
             if self.gave_up:
                 return
             self.failed += 1
+            self.errnos.add(error.errno or 0)
             self._in_a_row = self._in_a_row + 1 if error.errno in _AWAY else 0
             if self._in_a_row >= _FAILURES_IN_A_ROW:
                 self.gave_up = f"{_FAILURES_IN_A_ROW} failures in a row ({reason})"

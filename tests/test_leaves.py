@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -235,6 +237,14 @@ def kinds(root: type[IdcfsError]) -> Iterator[type[IdcfsError]]:
     for kind in root.__subclasses__():
         yield kind
         yield from kinds(kind)
+
+
+def test_what_a_mount_answers_is_explained_as_in_the_readme() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for number in {*ERRNOS.values(), errno.ENOTCONN} - {errno.ENOTDIR, errno.EISDIR}:
+        assert errors.meaning_of(number)
+        assert f"| {os.strerror(number)} |" in readme
+    assert errors.meaning_of(errno.ENOSPC) == ""
 
 
 @pytest.mark.parametrize("kind", list(kinds(IdcfsError)))

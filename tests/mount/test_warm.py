@@ -138,7 +138,9 @@ def test_every_file_that_cannot_be_had_is_a_line(made: Mount, twin: Twin) -> Non
     done = warm(a_series(made))
     assert done.returncode == 1
     assert summary(done.stdout)[::2] == (57, 3)
-    assert sorted(done.stderr.splitlines()) == [f"idcfs: {path}: {os.strerror(errno.ESTALE)}" for path in missing]
+    *lines, meaning, _ = done.stderr.splitlines()
+    assert sorted(lines) == [f"idcfs: {path}: {os.strerror(errno.ESTALE)}" for path in missing]
+    assert meaning.startswith(f"idcfs: {os.strerror(errno.ESTALE)}: listed, but the archive does not have it")
     twin.reset()
     again = warm(a_series(made))
     assert (again.returncode, summary(again.stdout)[::2]) == (0, (60, 0))
@@ -149,7 +151,13 @@ def test_a_series_that_cannot_be_listed_is_a_line(made: Mount, twin: Twin) -> No
     twin.set(match=series.name, fail_always=403)
     done = warm(made.path / "chest_twin")
     assert (done.returncode, summary(done.stdout)[2]) == (1, 1)
-    assert done.stderr == f"idcfs: {series}: {os.strerror(errno.EACCES)}\n"
+    failure, meaning, where = done.stderr.splitlines()
+    assert failure == f"idcfs: {series}: {os.strerror(errno.EACCES)}"
+    assert (
+        meaning
+        == f"idcfs: {os.strerror(errno.EACCES)}: the archive wants a login, or refuses this one, or this machine"
+    )
+    assert " answered 403" in Path(where.removeprefix("idcfs: the log says more: ")).read_text()
 
 
 def test_paths_that_cannot_be_used_are_told_before_anything_is_fetched(

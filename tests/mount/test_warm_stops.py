@@ -162,9 +162,10 @@ def test_an_archive_that_gives_no_more_ends_it(
     twin.set(match="/instances/", quota_bytes=2_000_000)
     done = warm(made.path)
     assert done.returncode == 1
-    *lines, last = done.stderr.splitlines()
+    *lines, meaning, _, last = done.stderr.splitlines()
     reason = os.strerror(errno.EDQUOT)
     assert last == f"idcfs: gave up: 20 failures in a row ({reason}); run it again to go on"
+    assert meaning == f"idcfs: {reason}: the archive's quota of the day is spent, and no bucket may be asked"
     assert 4 < len(lines) <= summary(done.stdout)[2] < 20 + 16
     assert all(line.endswith(f": {reason}") for line in lines)  # listings are not asked for any more either
 
