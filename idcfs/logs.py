@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -56,9 +58,12 @@ def _handler(file: Path | None) -> logging.Handler:
         return _Stream()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _File(file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace")
+        with file.open("ab") if file.exists() else tempfile.TemporaryFile(dir=file.parent):
+            pass  # it can be
     except OSError as error:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
+    # Not made before there is something to write: a mount that fails at once would leave it empty.
+    return _File(file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace", delay=True)
 
 
 class _Closing(logging.Handler):
@@ -72,7 +77,14 @@ class _Closing(logging.Handler):
 
 
 class _Stream(_Closing, logging.StreamHandler[TextIO]):
-    """To stderr."""
+    """Writes to what stderr is now: whoever has it lead elsewhere for a while wants what others print, not the log."""
+
+    def __init__(self) -> None:
+        super().__init__(open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
 
 
 class _File(_Closing, logging.handlers.RotatingFileHandler):

@@ -14,11 +14,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from .errors import IdcfsError, UsageError
 from .settings import BLOCK_BYTES, KIB
@@ -135,15 +135,38 @@ def is_stale(path: Path) -> bool:
 def reserved(file: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock ``file``, so that mounts at one place are made one after the other; yields what lets go early.
 
-    A forked process holds it as well: it is free once both have let go.
+    A forked process holds it as well: it is free once both have let go. What fails within leaves no file behind.
     """
     with ExitStack() as held:
+        lock: BinaryIO | None = None
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(file.open("wb")), fcntl.LOCK_EX)
+            lock = held.enter_context(_locked(file))
         except OSError as error:  # a mount in the foreground needs no state directory
             log.info("mounting without the lock %s: %s", file, error.strerror)
-        yield held.close
+        try:
+            yield held.close
+        except Exception:  # not Ctrl-C: the forked process may still be about to end
+            if lock is not None and not lock.closed:
+                with suppress(OSError):
+                    file.unlink()
+            raise
+
+
+def _locked(file: Path) -> BinaryIO:
+    """``file``, open and locked; not one that whoever held it before has removed."""
+    while True:
+        lock = file.open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
 def prepare(path: Path, *, may_hide_files: bool) -> bool:
