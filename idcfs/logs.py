@@ -103,7 +103,8 @@ class OncePerMinute(logging.Filter):
 
     What is left when the handler is closed is told then.
 
-    The same: of one logger and level, in the same words. What comes with a traceback is never held back.
+    The same: of one logger and level, in the same words, or of the same ``kind`` where its ``extra`` names one: then at
+    any level, and whatever the words. What comes with a traceback is never held back.
     """
 
     def __init__(self, handler: logging.Handler, now: Callable[[], float] = time.monotonic) -> None:
@@ -121,7 +122,8 @@ class OncePerMinute(logging.Filter):
         now = self._now()
         with self._lock:
             due = self._take_due(now)
-            passes = record.levelno < logging.WARNING or bool(record.exc_info) or self._is_first(record, now)
+            is_counted = record.levelno >= logging.WARNING or _kind(record) is not None
+            passes = not is_counted or bool(record.exc_info) or self._is_first(record, now)
         self._tell(due)
         return passes
 
@@ -157,7 +159,7 @@ class OncePerMinute(logging.Filter):
 
     def _is_first(self, record: logging.LogRecord, now: float) -> bool:
         try:
-            key = (record.name, record.levelno, record.getMessage())
+            key = (record.name, record.levelno, _kind(record) or record.getMessage())
         except Exception:  # its words and arguments do not fit: the handler says so, and harms nobody
             return True
         window = self._windows.get(key)
@@ -169,10 +171,18 @@ class OncePerMinute(logging.Filter):
         return False
 
 
+def _kind(record: logging.LogRecord) -> str | None:
+    """What it is one of many of, by its ``extra``."""
+    return getattr(record, "kind", None)
+
+
 def _summary(last: logging.LogRecord, held_back: int) -> logging.LogRecord:
     """What is written for ``last`` and those before it, at the time of the last."""
     record = copy(last)
-    times = "once more" if held_back == 1 else f"{held_back:,} more times"
+    if _kind(last) is not None:
+        times = f"the last of {held_back:,} more of its kind"
+    else:
+        times = "once more" if held_back == 1 else f"{held_back:,} more times"
     record.msg = f"{last.getMessage()} ({times} in the last {WINDOW_SECONDS} s)"
     record.args = None
     return record

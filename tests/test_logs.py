@@ -78,6 +78,17 @@ def test_a_summary_tells_when_the_last_one_came(log: Log) -> None:
     assert log.lines == ["5 WARNING x away", "7 WARNING x away (2 more times in the last 60 s)", "99 INFO x ok"]
 
 
+def test_of_one_kind_the_first_is_written_and_then_how_many_more(log: Log) -> None:
+    for number in range(4):
+        log.logger.info("file %d comes from its bucket", number, extra={"kind": "from its bucket"})
+    log.logger.info("file 4 comes from elsewhere", extra={"kind": "from elsewhere"})
+    assert log.lines == ["file 0 comes from its bucket", "file 4 comes from elsewhere"]
+    log.now = WINDOW_SECONDS
+    log.logger.info("unmounted")
+    summary = "file 3 comes from its bucket (the last of 3 more of its kind in the last 60 s)"
+    assert log.lines[2:] == [summary, "unmounted"]
+
+
 def record(words: str, level: int, created: float) -> logging.LogRecord:
     made = logging.LogRecord("x", level, "file.py", 1, words, None, None)
     made.created = created

@@ -133,7 +133,7 @@ class Choice:
         except IdcfsError as error:
             log.info("series %s cannot be listed from its bucket either: %s", series.series_uid, error)
             raise why from None
-        log.info("series %s is listed from its bucket: %s", series.series_uid, why)
+        log.info("series %s is listed from its bucket: %s", series.series_uid, why, extra={"kind": "listed instead"})
         return listed
 
     async def _sizes(self, buckets: BucketArchive, series: SeriesKey) -> dict[str, int]:
@@ -246,7 +246,7 @@ class Choice:
     def _prefer(self, instance: InstanceKey, place: InstancePlace, why: str) -> None:
         if self._preferred.get(instance.key) is not place:
             where = "its bucket" if place is self._buckets else self._settings.spoken_name
-            log.info("%s comes from %s: %s", instance, where, why)
+            log.info("%s comes from %s: %s", instance, where, why, extra={"kind": f"from {where}"})
         self._preferred[instance.key] = place
 
 

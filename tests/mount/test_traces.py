@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import pytest
 from idcfs import logs, mounts
 from idcfs.errors import UsageError
 from scripts.harness import IDCFS, is_mounted, run
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, eventually
+from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.stage import contents, counters
+from tests.mount.test_buckets import WADO, buckets
 from tests.mount.test_lifecycle import idcfs
+from tests.twin.client import Twin
 
 
 def test_a_mount_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -80,3 +84,14 @@ def test_in_the_foreground_each_line_of_the_log_stands_once_and_as_it_is(tmp_pat
     (line,) = [line for line in said.splitlines() if "Initializing pyfuse3" in line]
     assert line.endswith(" DEBUG pyfuse3: Initializing pyfuse3")
     assert "WARNING" not in said
+
+
+def test_that_the_bucket_stands_in_is_one_line_and_not_one_for_each_file(
+    mount: MountMaker, twin: Twin, sample_index: Path, log_of: Callable[[], str]
+) -> None:
+    made = mount(twin.url, "--index", sample_index, *buckets(twin))
+    twin.set(match=WADO, fail_always=404)
+    files = contents(made.path)
+    assert counters(made)["bucket_downloads"] >= len(files) > 100
+    assert log_of().count(" comes from its bucket: ") == 1
+    assert log_of().count(" is listed from its bucket: ") == 1
