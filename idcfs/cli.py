@@ -107,7 +107,13 @@ def main() -> None:
     metavar="SIZE",
     help="Disk space for file contents; 5 % of the disk always stays free.  0: nothing is kept on disk",
 )
-@click.option("--memory-cache", default="256MiB", show_default=True, metavar="SIZE", help="Memory for file contents.")
+@click.option(
+    "--memory-cache",
+    default="256MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory for file contents: at least 2MiB, at most what the machine, or container, has.",
+)
 @click.option(
     "--prefetch",
     default=ContentSettings().prefetch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,6 +43,8 @@ _APP_ENGINE_BYTES = 32 * MIB
 """What App Engine sends at most in one answer, by its documentation; the proxy runs there."""
 MIN_CACHE_BYTES = 2 * BLOCK_BYTES
 """Two blocks: with fewer, a read that spans two could not find both."""
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where a container finds what it may have of the machine's memory: cgroup version 2, and 1 (the kernel's docs)."""
 MAX_DOWNLOADS = ContentSettings().max_downloads
 """What asks for more at once than this only waits."""
 
@@ -301,7 +304,18 @@ def memory_cache_bytes(text: str) -> int:
     size = size_in_bytes("--memory-cache", text)
     if size < MIN_CACHE_BYTES:
         raise UsageError(f"--memory-cache {text}: give at least {MIN_CACHE_BYTES // MIB}MiB")
+    if size > (most := _memory_bytes()):
+        raise UsageError(f"--memory-cache {text} is more than there is: the memory here is {most // MIB:,} MiB")
     return size
+
+
+def _memory_bytes() -> int:
+    """The machine's memory, or less where a container may have less of it."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(file.read_text()))
+    return min(found)
 
 
 def disk_cache_bytes(text: str) -> int:
