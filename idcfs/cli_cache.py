@@ -37,6 +37,9 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     from .namespace import store
 
     directory = _cache_at(cache_dir)
+    if not directory.exists() and not as_json:
+        _say_nothing_is_kept(directory)
+        return
     contents, kept = upkeep.info(directory / BLOCKS_NAME), store.info(directory / STORE_NAME)
     report = {
         "cache_dir": str(directory),
@@ -52,7 +55,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return
-    empty = "" if contents.blocks or kept.lists or kept.sizes else " empty" if directory.exists() else " not there"
+    empty = "" if contents.blocks or kept.lists or kept.sizes else " empty"
     click.echo(f"{printable(str(directory))}:{empty}")
     for name, value in list(report.items())[1:]:
         click.echo(f"  {name.replace('_', ' '):<22}{value:>22,}")
@@ -71,6 +74,9 @@ def clear(cache_dir: Path | None) -> None:
     from .namespace import index, store
 
     directory = _cache_at(cache_dir)
+    if not directory.exists():
+        _say_nothing_is_kept(directory)
+        return
     users = running.mounts_using(directory)
     for mountpoint in users:
         with suppress(OSError):
@@ -91,7 +97,11 @@ def verify(cache_dir: Path | None) -> None:
     """Read all contents; remove what is damaged, which is then fetched again when it is needed."""
     from .content import upkeep
 
-    directory = _cache_at(cache_dir) / BLOCKS_NAME
+    directory = _cache_at(cache_dir)
+    if not directory.exists():
+        _say_nothing_is_kept(directory)
+        return
+    directory /= BLOCKS_NAME
     total = upkeep.info(directory).bytes
     with Bar() as bar:
         found = upkeep.verify(directory, lambda done: bar.show(done, total))
@@ -105,20 +115,26 @@ def verify(cache_dir: Path | None) -> None:
 
 
 def _cache_at(given: Path | None) -> Path:
-    """The cache directory, which need not exist.
+    """The cache directory; the user's own need not exist yet.
 
-    :raises UsageError: if it is something else, or somebody else's.
+    :raises UsageError: if it is something else, or somebody else's, or was ``given`` and is not there.
     """
     directory = mounts.expanded(given or options.default_cache_dir())
     try:
         names = list(directory.iterdir())
     except FileNotFoundError:
+        if given is not None:
+            raise UsageError(f"there is no cache directory {directory}") from None
         return directory
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be read: {error.strerror}") from None
     if names and not _is_cache(names):
         raise UsageError(f"{directory} is not a cache directory of idcfs: it holds other files, and none of a cache")
     return directory
+
+
+def _say_nothing_is_kept(directory: Path) -> None:
+    click.echo(f"nothing is kept: {printable(str(directory))} does not exist yet")
 
 
 def _is_cache(names: list[Path]) -> bool:

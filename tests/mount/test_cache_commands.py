@@ -127,22 +127,36 @@ def test_verify_removes_what_is_damaged_and_nothing_else(
     assert status(made.path)["counters"]["wado_requests"] == 1
 
 
-def test_a_cache_that_is_not_there_is_empty(cache: Command, tmp_path: Path) -> None:
-    for directory in (tmp_path / "missing" / "cache", tmp_path):
-        shown = cache("info", "--cache-dir", directory)
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert shown.stdout.startswith(f"{directory}: {'empty' if directory.exists() else 'not there'}\n")
-        assert cache("verify", "--cache-dir", directory).returncode == 0
-        cleared = cache("clear", "--cache-dir", directory)
-        assert (cleared.returncode, cleared.stderr) == (0, "")
-        assert cleared.stdout == "freed 0 bytes (instances: 0, lists: 0, sizes: 0)\n"
+def test_an_empty_directory_is_an_empty_cache(cache: Command, tmp_path: Path) -> None:
+    shown = cache("info", "--cache-dir", tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith(f"{tmp_path}: empty\n")
+    assert cache("verify", "--cache-dir", tmp_path).returncode == 0
+    cleared = cache("clear", "--cache-dir", tmp_path)
+    assert (cleared.returncode, cleared.stderr) == (0, "")
+    assert cleared.stdout == "freed 0 bytes (instances: 0, lists: 0, sizes: 0)\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_without_cache_dir_it_is_the_users(cache: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", [("info",), ("info", "--json"), ("clear",), ("verify",)])
+def test_a_directory_that_was_named_and_is_not_there_is_refused(
+    words: tuple[str, ...], cache: Command, tmp_path: Path
+) -> None:
+    done = cache(*words, "--cache-dir", tmp_path / "missing" / "cache")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"idcfs: there is no cache directory {tmp_path / 'missing' / 'cache'}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["info", "clear", "verify"])
+def test_without_cache_dir_it_is_the_users_which_need_not_exist_yet(
+    command: str, cache: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    shown = cache("info")
-    assert shown.stdout.startswith(f"{tmp_path}/idcfs: not there\n")
+    shown = cache(command)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == f"nothing is kept: {tmp_path}/idcfs does not exist yet\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["info", "clear", "verify"])
