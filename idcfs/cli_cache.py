@@ -12,8 +12,8 @@ import click
 
 from . import mounts, options, running
 from .console import Bar, Place, printable, say
-from .errors import UsageError
-from .settings import BLOCKS_NAME, STORE_NAME
+from .errors import IdcfsError, UsageError
+from .settings import BLOCKS_NAME, QIDO, STORE_NAME
 
 cache_dir_option = click.option(
     "--cache-dir",
@@ -66,9 +66,9 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
 
-    Mounts that run first write what waits to be written. Then they go on with the lists and sizes that they have in
-    memory, which they do not write again: mount again before 'idcfs warm', or those would not be kept. The catalogs of
-    indexes stay: they hold nothing of an archive, and are built in seconds.
+    Mounts that run first write what waits to be written; 'idcfs warm' has them write again what they have in memory,
+    other than what a server lists with --index qido. The catalogs of indexes stay: they hold nothing of an archive, and
+    are built in seconds.
     """
     from .content import upkeep
     from .namespace import index, store
@@ -87,8 +87,9 @@ def clear(cache_dir: Path | None) -> None:
         f"freed {max(0, freed):,} bytes (instances: {contents.instances:,}, "
         f"lists: {kept.lists:,}, sizes: {kept.sizes:,})"
     )
-    if users:
-        say(f"{len(users)} mount{'s use' if len(users) > 1 else ' uses'} it: mount again before 'idcfs warm'")
+    for mountpoint in users:
+        if _is_searched(mountpoint):
+            say(f"{mountpoint} does not write again what its server lists: mount it again before 'idcfs warm'")
 
 
 @cache.command()
@@ -135,6 +136,13 @@ def _cache_at(given: Path | None) -> Path:
 
 def _say_nothing_is_kept(directory: Path) -> None:
     click.echo(f"nothing is kept: {printable(str(directory))} does not exist yet")
+
+
+def _is_searched(mountpoint: Path) -> bool:
+    """Whether a mount shows what its server lists, as far as it says so."""
+    with suppress(IdcfsError):
+        return bool(running.read_status(mountpoint)["index"] == QIDO)
+    return False
 
 
 def _is_cache(names: list[Path]) -> bool:

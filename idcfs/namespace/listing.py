@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import trio
@@ -125,6 +126,15 @@ class Listing:
         self._exact[ordinal] = size
         self._fresh.add(ordinal)
 
+    def learnt(self) -> tuple[list[str], dict[str, int]]:
+        """Its SOPInstanceUIDs, and the exact sizes in bytes that the index does not tell.
+
+        :raises Damaged: as ``instance_uid`` does.
+        """
+        exact = {} if self.size_is_indexed else dict(self._exact)  # a copy: it may grow while a thread is in here
+        uids = [self.instance_uid(ordinal) for ordinal in range(len(self))]
+        return uids, {uids[ordinal]: size for ordinal, size in exact.items()}
+
     def announce(self, ordinal: int) -> bool:
         """Whether an instance's exact size is news, to be told once: the kernel may hold a provisional one."""
         if ordinal not in self._fresh:
@@ -186,6 +196,8 @@ class Listings:
         self._stats = stats
         self._wants_sizes = wants_sizes
         self._offline = offline
+        self._losses = store.losses  # after how many of them what is in memory has been written again
+        self._writing_again = trio.Lock()
         self._drifted: set[str] = set()  # contents that are not what the index says
         self._told: set[int] = set()  # rows whose kept list was used because the archive was away
         self._flights: SingleFlight[int, Listing] = SingleFlight(nursery)
@@ -231,12 +243,28 @@ class Listings:
 
     async def sync(self) -> bool:
         """Return when what has been learnt by now is on disk; whether it can be."""
+        await self._store.look()
+        await self._write_again()
         return await self._store.sync()
+
+    async def _write_again(self) -> None:
+        """Have the store keep what is in memory, if it has lost what it was given before."""
+        async with self._writing_again:
+            if (losses := self._store.losses) == self._losses:
+                return
+            for listing in list(self._kept.values()):
+                with suppress(Damaged):  # a name that is no UID: such a list is asked for again
+                    uids, sizes = await trio.to_thread.run_sync(listing.learnt)
+                    self._store.remember_list(listing.content, uids)
+                    for uid, size in sizes.items():
+                        self._store.remember_size(listing.content, uid, size)
+            self._losses = losses
 
     async def _fetch(self, row: int, series: Series) -> Listing:
         where = f"series {series.series_uid} of study {series.study_uid}"
         content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
         kept = await self._store.load(content)
+        await self._write_again()
         uids, sizes = kept.uids, kept.sizes
         if uids is None or not self._may_trust(row, series, uids, sizes):
             uids, told = await self._ask(row, series, content, uids, where)

@@ -102,6 +102,9 @@ class SeriesStore:
         self._hangs = False
         self._connection: sqlite3.Connection | None = None
         self._opened: database.FileIdentity | None = None  # which file that is
+        self._seen: tuple[database.FileIdentity | None, int] | None = None  # which file, and how often it was emptied
+        self.losses = 0
+        """How often it has turned out that what was kept is gone: cleared, or damaged and begun anew."""
         self._open()
 
     async def load(self, content: str) -> Kept:
@@ -144,6 +147,10 @@ class SeriesStore:
         """Keep a size no longer; written a moment later."""
         self._sizes[content, instance_uid] = None
         self._wake.set()
+
+    async def look(self) -> None:
+        """Find out whether what was kept is gone: see ``losses``."""
+        await self._in_time(self._current, None)
 
     async def run(self) -> None:
         """Write what is to be remembered, until cancelled."""
@@ -224,7 +231,15 @@ class SeriesStore:
         """The connection, to the file that is there now: another mount may have found the last one damaged."""
         if self._connection is not None and self._opened != database.identity(self._path):
             self._open()
+        if self._connection is not None:
+            with suppress(sqlite3.DatabaseError):  # whoever asks next meets it too
+                self._note_losses(self._connection)
         return self._connection
+
+    def _note_losses(self, connection: sqlite3.Connection) -> None:
+        (emptied,) = connection.execute("PRAGMA user_version").fetchone()
+        before, self._seen = self._seen, (self._opened, emptied)
+        self.losses += before not in (None, self._seen)
 
     def _read(self, question: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         connection = self._current()
@@ -308,6 +323,8 @@ def _empty(path: Path) -> None:
             with connection:
                 for table in ("size", *_TABLES):
                     connection.execute(f"DELETE FROM {table}")
+                (emptied,) = connection.execute("PRAGMA user_version").fetchone()
+                connection.execute(f"PRAGMA user_version = {emptied + 1}")  # so that mounts notice
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the log keeps what was deleted
     except sqlite3.DatabaseError as error:
