@@ -47,7 +47,7 @@ def main() -> None:
     """Public cancer imaging as files: mount the NCI Imaging Data Commons, or any DICOMweb server, read-only."""
 
 
-@main.command()
+@main.command(short_help="Mount an archive at a directory.")
 @click.argument("mountpoint", type=Place(path_type=Path))
 @click.option(
     "--archive",
@@ -86,7 +86,8 @@ def main() -> None:
     default="auto",
     show_default=True,
     type=click.Choice(get_args(Policy)),
-    help="Where contents come from: WADO-RS, with the public buckets for what that cannot serve; or one of them alone.",
+    help="Where contents come from: WADO-RS, with the public buckets for what that cannot serve; or one of them alone. "
+    "With wado and the public proxy, files over 32 MiB cannot be read.",
 )
 @click.option(
     "--bucket",
@@ -97,7 +98,8 @@ def main() -> None:
 @click.option(
     "--exact-sizes",
     is_flag=True,
-    help="Learn exact sizes from the buckets when a series is listed: one request more per file, once.",
+    help="Learn exact sizes from the buckets when a series is listed: one request more per file, once. "
+    "With --archive URL, --bucket is needed.",
 )
 @cache_dir_option
 @click.option(
@@ -105,7 +107,7 @@ def main() -> None:
     default=f"{ContentSettings().disk_cache_bytes // GIB}GiB",
     show_default=True,
     metavar="SIZE",
-    help="Disk space for file contents; 5 % of the disk always stays free.  0: nothing is kept on disk",
+    help="Disk space for file contents, at least 2MiB; 5 % of the disk always stays free.  0: nothing is kept on disk",
 )
 @click.option(
     "--memory-cache",
@@ -129,7 +131,7 @@ def main() -> None:
     show_default=True,
     metavar="SECONDS",
     type=float,
-    help="Longest wait without progress before a call fails.",
+    help="Longest wait without progress before a call fails, from 0.1 to 86400.",
 )
 @click.option(
     "-o",
@@ -139,11 +141,19 @@ def main() -> None:
     help="Mount options, such as allow_other or nonempty.",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
-@click.option("--log-level", default="info", show_default=True, type=click.Choice(LOG_LEVELS, case_sensitive=False))
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    help="What is logged.",
+)
 def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[options.MountOptions]) -> None:
     """Mount an archive at MOUNTPOINT; returns once it answers.
 
-    Mounting sends no request: an archive that cannot be reached shows when the first series is opened.
+    Mounting sends no request: an archive that cannot be reached shows when the first series is opened. The log is
+    ~/.local/state/idcfs/MOUNTPOINT.log (XDG), with - for /. IDCFS_PROXY_URL in the environment takes the place of the
+    proxy's address.
     """
     settings = options.mount_settings(mountpoint, given, foreground=foreground)
     _fix_google_places()
@@ -157,9 +167,9 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
             run_detached(serve, hint=f"see {settings.log_file}")
 
 
-@main.command()
+@main.command(short_help="Unmount, and wait until it has ended.")
 @click.argument("mountpoint", type=Place(path_type=Path))
-@click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use.")
+@click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use or nobody answers.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
     mountpoint = idcfs_at(mountpoint)

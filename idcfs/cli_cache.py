@@ -23,7 +23,7 @@ cache_dir_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Look after what is kept on disk.")
 def cache() -> None:
     """Look at, empty or check what mounts keep on disk."""
 
@@ -61,7 +61,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
         click.echo(f"  {name.replace('_', ' '):<22}{value:>22,}")
 
 
-@cache.command()
+@cache.command(short_help="Remove contents, lists and sizes.")
 @cache_dir_option
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
@@ -92,7 +92,7 @@ def clear(cache_dir: Path | None) -> None:
             say(f"{mountpoint} does not write again what its server lists: mount it again before 'idcfs warm'")
 
 
-@cache.command()
+@cache.command(short_help="Read all of it; remove what is damaged.")
 @cache_dir_option
 def verify(cache_dir: Path | None) -> None:
     """Read all contents; remove what is damaged, which is then fetched again when it is needed."""

@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 """How often the bar moves, and how long a signal may wait."""
 
 
-@click.command()
+@click.command(short_help="Fetch directories or files ahead, onto the disk.")
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
 @click.option(
     "--jobs",

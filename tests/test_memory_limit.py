@@ -10,7 +10,7 @@ import pytest
 from idcfs import options
 from idcfs.errors import UsageError
 from idcfs.settings import MIB
-from tests.mount.test_lifecycle import idcfs
+from tests.mount.commands import idcfs
 
 
 @pytest.fixture

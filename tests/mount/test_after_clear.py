@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from scripts.harness import IDCFS, Mount, run
+from tests.mount.commands import warm
 from tests.mount.conftest import MountMaker
 from tests.mount.stage import contents, counters
-from tests.mount.test_warm import warm
 from tests.twin.client import Twin
 
 

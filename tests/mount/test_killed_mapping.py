@@ -12,9 +12,10 @@ from pathlib import Path
 
 from idcfs.settings import STORE_NAME
 from scripts.harness import IDCFS
-from tests.mount.conftest import NOWHERE, MountMaker, eventually
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, contents
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 
 def kept_objects(cache: Path) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import status
+from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import counters
 from tests.mount.test_buckets import WADO, buckets
-from tests.mount.test_lifecycle import idcfs
 from tests.twin.client import Twin
 
 

@@ -15,11 +15,12 @@ import pytest
 from idcfs import logs, mounts
 from idcfs.errors import UsageError
 from scripts.harness import IDCFS, is_mounted, run
-from tests.mount.conftest import NOWHERE, PATIENCE_SECONDS, MountMaker, eventually
+from tests.mount.commands import idcfs
+from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import contents, counters
 from tests.mount.test_buckets import WADO, buckets
-from tests.mount.test_lifecycle import idcfs
 from tests.twin.client import Twin
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 def test_a_mount_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
