@@ -22,6 +22,18 @@ cache_dir_option = click.option(
     help="Where catalogs, lists, sizes and contents are kept.  [default: idcfs in the XDG cache directory]",
 )
 
+_MEANINGS = {
+    "content_bytes": "contents of files, as they lie on disk",
+    "blocks": "pieces of at most 1 MiB in which these are kept",
+    "instances": "files of which contents are kept, not always all",
+    "series": "series that these belong to",
+    "lists": "series whose list of files is kept",
+    "sizes": "files whose exact size is kept",
+    "database_bytes": "what lists and sizes take on disk",
+    "disk_free_bytes": "what is free on the disk where all this is",
+}
+"""What ``info`` shows, in words."""
+
 
 @click.group(short_help="Look after what is kept on disk.")
 def cache() -> None:
@@ -57,8 +69,8 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
         return
     empty = "" if contents.blocks or kept.lists or kept.sizes else " empty"
     click.echo(f"{printable(str(directory))}:{empty}")
-    for name, value in list(report.items())[1:]:
-        click.echo(f"  {name.replace('_', ' '):<22}{value:>22,}")
+    for name, meaning in _MEANINGS.items():
+        click.echo(f"  {name.replace('_', ' '):<18}{report[name]:>18,}  {meaning}")
 
 
 @cache.command(short_help="Remove contents, lists and sizes.")

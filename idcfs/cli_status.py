@@ -17,6 +17,8 @@ from .running import idcfs_at, read_status
 from .stats import COUNTERS, GAUGES
 
 _MEANINGS = COUNTERS | GAUGES
+_MOST = 10**15
+"""More bytes than any disk has: a capacity beyond that is none."""
 
 
 @click.command(short_help="Show what mounts are and have done.")
@@ -54,13 +56,14 @@ def _print(report: dict[str, Any]) -> None:
         "index": report["index"],
         "content": _content(report),
         "cache": report["cache_dir"],
-        "log": report.get("log_file") or "stderr",
     }
+    if "log_file" in report:
+        facts["log"] = report["log_file"] or "stderr"
     for name, fact in facts.items():
         click.echo(f"  {name:<10}{printable(fact)}")
     for name, value in report["counters"].items():
-        line = f"  {name.replace('_', ' '):<22}{value:>16,}  {_MEANINGS.get(name, '')}"
-        click.echo(line.rstrip())
+        number = f"{value:,}" if value <= _MOST else "no limit"
+        click.echo(f"  {name.replace('_', ' '):<22}{number:>16}  {_MEANINGS.get(name, '')}".rstrip())
 
 
 def _content(report: dict[str, Any]) -> str:

@@ -98,8 +98,9 @@ def _unkept(found: set[Mount]) -> int:
 
 
 def _logs(found: set[Mount]) -> list[str]:
-    """Where these mounts write their logs, those that log to stderr apart."""
-    return sorted({log for mount in found if (log := _report(mount).get("log_file"))})
+    """Where these mounts write their logs. Not of one that logs to stderr, or is offline: it has nothing to tell."""
+    reports = [_report(mount) for mount in found]
+    return sorted({log for one in reports if (log := one.get("log_file")) and not one.get("offline")})
 
 
 def _explain(errnos: set[int], logs: list[str]) -> None:

@@ -72,8 +72,9 @@ def test_info_shows_what_is_kept(cache: Command, filled: Mount, tmp_path: Path, 
     assert (plain.returncode, plain.stderr) == (0, "")
     head, *lines = plain.stdout.splitlines()
     assert head == f"{tmp_path / 'cache'}:"
-    assert f"  {'instances':<22}{len(expected):>22,}" in lines
-    assert len({len(line) for line in lines}) == 1
+    assert f"  {'instances':<18}{len(expected):>18,}  files of which contents are kept, not always all" in lines
+    assert [line[2:20].strip().replace(" ", "_") for line in lines] == list(found)[1:]
+    assert all(line[37].isdigit() and line[38:40] == "  " and line[40:] for line in lines)
 
 
 def test_clear_removes_it_while_a_mount_goes_on(cache: Command, filled: Mount, tmp_path: Path, sample: Path) -> None:

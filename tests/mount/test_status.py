@@ -80,3 +80,23 @@ def test_each_number_is_explained(mount: MountMaker, sample_index: Path) -> None
         assert words[:2] == "  "
         assert words[2:].strip(), line
     assert max(map(len, lines[8:])) <= 100
+
+
+def test_where_nothing_is_evicted_there_is_no_limit(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index, "--offline")
+    (line,) = [line for line in idcfs("status", made.path).stdout.splitlines() if "capacity" in line]
+    assert line.startswith(f"  {'disk cache capacity':<22}{'no limit':>16}  ")
+
+
+def test_what_is_offline_has_no_log_to_read_on_in(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    series = min(made.path.glob("rider_twin/*/*/*"))
+    assert list(series.iterdir())
+    idcfs("umount", made.path)
+    made = mount(twin.url, "--index", sample_index, "--offline")
+    done = idcfs("warm", made.path / series.relative_to(made.path))
+    assert done.returncode == 1
+    assert "No route to host: the archive cannot be reached, or answers with faults; or offline, it is not kept" in (
+        done.stderr
+    )
+    assert "the log says more" not in done.stderr
