@@ -24,6 +24,13 @@ from tests.waiting import eventually
 SLICES = 260
 _OTHER = {SINGLE: "multipart", MULTIPART: "single_part"}
 
+WADO = "/dicomWeb"
+"""What the paths of the archive have in them, and those of the buckets do not."""
+
+
+def buckets(twin: Twin) -> tuple[str, str]:
+    return "--bucket", twin.bucket_url("{bucket}")
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -19,16 +19,9 @@ from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import a_series, contents, counters, unmount
+from tests.mount.stage import WADO, a_series, buckets, contents, counters, unmount
 from tests.twin.client import Twin
 from tests.waiting import eventually
-
-WADO = "/dicomWeb"
-"""What the paths of the archive have in them, and those of the buckets do not."""
-
-
-def buckets(twin: Twin) -> tuple[str, str]:
-    return "--bucket", twin.bucket_url("{bucket}")
 
 
 def sizes(made: Mount) -> dict[str, int]:

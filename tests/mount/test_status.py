@@ -9,8 +9,7 @@ import pytest
 from scripts.harness import status
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import counters
-from tests.mount.test_buckets import WADO, buckets
+from tests.mount.stage import WADO, buckets, counters
 from tests.twin.client import Twin
 
 

@@ -17,8 +17,7 @@ from idcfs.errors import UsageError
 from scripts.harness import IDCFS, is_mounted, run
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import contents, counters
-from tests.mount.test_buckets import WADO, buckets
+from tests.mount.stage import WADO, buckets, contents, counters
 from tests.twin.client import Twin
 from tests.waiting import PATIENCE_SECONDS, eventually
 
