@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import trio
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from ..deadline import FLOOR_BYTES
 from ..errors import Gone, IdcfsError, Truncated
@@ -119,7 +119,7 @@ class Choice:
         if not uids and series.instances != 0 and self._policy == "auto":
             nothing = Gone(f"{self._settings.spoken_name} lists none of its instances")
             return await self._list_instead(buckets, series, nothing)
-        self._absent.note_present(series)
+        self._absent.note_listed(series)
         return Listed(uids, await self._sizes(buckets, series) if self._exact_sizes else {})
 
     async def _search(self, series: SeriesKey) -> list[str]:
@@ -196,7 +196,7 @@ class Choice:
                     self._absent.note_gone(instance)
                 continue
             if place is self._archive:
-                self._absent.note_present(instance)
+                self._absent.note_served(instance)
             if failed:
                 self._prefer(instance, place, str(next(iter(failed.values()))))
             return self._noted(body, place, is_last=place is places[-1])
@@ -253,7 +253,8 @@ class Choice:
 class _AbsentSeries:
     """Series that the archive does not have, as far as its answers have shown, for a while.
 
-    So it is if its listing says so, or if two different instances in a row are not there: one alone may be missing.
+    So it is if its listing says so. Where the list was kept, so that the archive was not asked for it, two different
+    instances in a row that are not there say as much; one alone may be missing.
     """
 
     def __init__(self, archive: str) -> None:
@@ -264,6 +265,8 @@ class _AbsentSeries:
         self._absent: TTLCache[tuple[str, str], bool] = TTLCache(_MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time)
         self._gone: TTLCache[tuple[str, str], str] = TTLCache(_MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time)
         """The SOPInstanceUID of an instance that is not there, until one is."""
+        self._listed: LRUCache[tuple[str, str], bool] = LRUCache(_MAX_PREFERRED)
+        """Of these the archive has listed instances: what is not there is missing by itself."""
 
     def __contains__(self, series: SeriesKey) -> bool:
         return _path(series) in self._absent
@@ -272,15 +275,23 @@ class _AbsentSeries:
         """The archive says that it has nothing of ``series``."""
         if series not in self:
             log.info("series %s comes from its bucket: %s does not have it", series.series_uid, self._archive)
+        self._listed.pop(_path(series), None)
         self._absent[_path(series)] = True
 
     def note_gone(self, instance: InstanceKey) -> None:
         """The archive does not have ``instance``."""
+        if _path(instance) in self._listed:
+            return
         if self._gone.setdefault(_path(instance), instance.instance_uid) != instance.instance_uid:
             self.note_absent(instance)
 
-    def note_present(self, series: SeriesKey) -> None:
-        """The archive has ``series``, or something of it."""
+    def note_listed(self, series: SeriesKey) -> None:
+        """The archive says what it has of ``series``."""
+        self.note_served(series)
+        self._listed[_path(series)] = True
+
+    def note_served(self, series: SeriesKey) -> None:
+        """The archive has something of ``series``."""
         self._absent.pop(_path(series), None)
         self._gone.pop(_path(series), None)
 

@@ -25,6 +25,16 @@ async def test_after_two_instances_that_are_not_there_the_series_comes_from_its_
     assert not setup.choice.starts_anywhere(Instance(series_uid="1.2.4"))
 
 
+async def test_what_the_archive_lists_it_has_whatever_is_missing_of_it() -> None:
+    setup = Setup()
+    await setup.choice.search_instances(Series())
+    setup.wado.asked, setup.wado.error = 0, GONE
+    assert [await setup.content(one) for one in instances(5)] == [b"bucket"] * 5
+    setup.wado.error = None
+    assert await setup.content(Instance(instance_uid="1.2.3.99")) == b"wado"
+    assert setup.wado.asked == 6
+
+
 async def test_one_missing_instance_is_no_missing_series() -> None:
     setup = Setup()
     one, another, *others = instances(6)
