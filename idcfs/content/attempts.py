@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RESTART_SECONDS = 0.2
+"""Pause before a broken download is opened again."""
 _BREAKS_WITHOUT_GAIN = 2
 """A body that breaks off at the same byte once more is the archive's last word."""
 _MAX_BREAKS = 8

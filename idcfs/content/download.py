@@ -22,7 +22,7 @@ from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .amounts import HEADER_BYTES
 from .arrival import Arrival
-from .attempts import Attempts
+from .attempts import RESTART_SECONDS, Attempts
 from .blocks import Slice
 from .instance import Body, Instance, Source
 from .seams import Seams
@@ -31,8 +31,6 @@ from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-_RESTART_SECONDS = 0.2
-"""Pause before a broken download is opened again."""
 _OPENING_GRACE_SECONDS = 0.5
 """A source that does not get a body gives up by itself after the same timeout, and knows better why: it goes first."""
 _SPARE_AFTER_SECONDS = 0.2
@@ -298,7 +296,7 @@ class Download:
                 if not may_break or self._finishing or not isinstance(error, Truncated):
                     raise
                 log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
-            await trio.sleep(_RESTART_SECONDS)
+            await trio.sleep(RESTART_SECONDS)
 
     def _goes_elsewhere(self, source: Source, error: IdcfsError, body: Body | None) -> bool:
         """Whether to go on from another place, though not from one for ever; what is not proven has not come then.

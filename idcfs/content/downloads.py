@@ -122,9 +122,15 @@ class Downloads:
         return next(showing, None)
 
     async def expect(self, size: int, offset: int, end: int) -> None:
-        """Somebody is about to read bytes [offset, end): run ahead of him."""
-        if self._fetching.is_ranged(size):
+        """Somebody is about to read bytes [offset, end): run ahead of him.
+
+        :raises Replaced: see ``check``.
+        """
+        is_ranged = self._fetching.is_ranged(size)
+        if is_ranged:
             await self._means.tiers.load(self.instance.key)
+        self.check()
+        if is_ranged:
             self._ranges.expect(size, offset, end)
         else:
             self._streams.expect(end)
@@ -133,8 +139,9 @@ class Downloads:
         """A download that brings ``wanted``, which is not kept; None when things have changed: then look again.
 
         :param end: up to where is read: what is missing until there is asked for with it.
-        :raises IdcfsError: if the beginning cannot be had, which has to be there first.
+        :raises IdcfsError: if the beginning cannot be had, which has to be there first; see ``check``, too.
         """
+        self.check()
         if self._fetching.is_ranged(size):
             return await self._ranges.serve(size, wanted, end)
         return await self._streams.serve(size, wanted.block)
@@ -145,8 +152,9 @@ class Downloads:
         What is new runs in this task.
 
         :return: the exact size in bytes, and the block up to which it has been fetched.
-        :raises IdcfsError: if it cannot be had, or was stopped.
+        :raises IdcfsError: if it cannot be had, or was stopped; see ``check``, too.
         """
+        self.check()
         is_ranged = size is not None and self._fetching.is_ranged(size)
         download = self._fetching.coming(block) or (None if is_ranged else self._streams.nearest(block))
         if download is None:

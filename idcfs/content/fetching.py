@@ -111,11 +111,16 @@ class Fetching:
         """A download that is to be run."""
         tiers, settings = self.means.tiers, self.means.settings
         end = None if stop is None or (size is not None and stop * BLOCK_BYTES >= size) else stop * BLOCK_BYTES
-        store = partial(tiers.put, self.instance)
+        store = partial(self._store, self._seams)
         download = Download(self.instance, size, settings, store, tiers.room, self._seams, start * BLOCK_BYTES, end)
         self.running[download] = None
         self.means.stats.count("downloads")
         return download
+
+    def _store(self, seams: Seams, block: int, data: bytes) -> None:
+        """Keep a block, unless all has begun anew: a download that is cancelled still takes what it has received."""
+        if seams is self._seams:
+            self.means.tiers.put(self.instance, block, data)
 
     async def run(self, download: Download) -> None:
         """Let it fetch until it is over, and learn from it."""

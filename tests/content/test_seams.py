@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from idcfs.errors import Damaged, Replaced, Truncated
 from idcfs.settings import MIB
 from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, in_order, ranged, read
-from tests.content.scripted import SLIP, Setup, reading
+from tests.content.scripted import SLIP, ScriptedBody, Setup, reading
 
 OTHER_BYTES = "other bytes than it sent before"
 
@@ -41,8 +41,11 @@ async def test_who_reads_in_order_gets_no_byte_of_ranges_that_bring_others_than_
         assert 3 * MIB <= await right_until_it_fails(setup) <= slips_from + 8 * MIB
         assert setup.memory.size == 0
         assert setup.reader.was_replaced(ONE)
-        with pytest.raises(Damaged, match=OTHER_BYTES):
-            await read(setup, 0, 10)
+        asked = len(setup.source.asked)
+        for offset in (0, slips_from + MIB):  # nothing that nobody can be given is fetched, and kept
+            with pytest.raises(Damaged, match=OTHER_BYTES):
+                await read(setup, offset, 10)
+        assert len(setup.source.asked) == asked
         setup.reader.close(ONE)
         await trio.sleep(10)
 
@@ -147,6 +150,28 @@ async def test_what_others_have_shown_of_a_seam_is_not_read_from_disk(tmp_path: 
         await read(setup, 21 * MIB, 10)
         setup.reader.close(ONE)
         assert setup.stats["disk_hits"] == 0
+
+
+async def test_what_is_received_when_all_is_dropped_is_not_kept(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reading(ranged(DATA)) as setup:
+        downloads = setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        receive = ScriptedBody.__anext__
+
+        async def receive_last(body: ScriptedBody) -> bytes:
+            chunk = await receive(body)
+            if body._position == 21 * MIB:
+                downloads._begin_anew(Replaced("another range has shown it"))
+            return chunk
+
+        monkeypatch.setattr(ScriptedBody, "__anext__", receive_last)
+        with pytest.raises(Replaced, match="another range has shown it"):
+            await setup.reader.read(ONE, SIZE, 20 * MIB, 2 * MIB)
+        await trio.sleep(10)
+        assert setup.memory.size == 0
+        setup.reader.close(ONE)
 
 
 async def test_readers_here_and_there_of_a_sound_archive_see_no_difference(autojump_clock: MockClock) -> None:

@@ -152,7 +152,8 @@ def test_ranges_that_bring_other_bytes_than_they_say_from_some_byte_on_are_an_er
 ) -> None:
     """Nothing tells so but that they do not go on where the others end."""
     slide_twin.set(range_style="slipped", slip_offset=30_000_000)
-    file = the_file(mount(slide_twin.url, "--index", index))
+    made = mount(slide_twin.url, "--index", index)
+    file = the_file(made)
     content = stored.read_bytes()
 
     def read_in_order(_: int) -> int:
@@ -171,6 +172,7 @@ def test_ranges_that_bring_other_bytes_than_they_say_from_some_byte_on_are_an_er
     with ThreadPoolExecutor(readers) as pool:
         assert set(pool.map(read_in_order, range(readers))) == {errno.EIO}
     slide_twin.set(range_style="right")
+    assert eventually(lambda: status(made.path)["counters"]["open_files"] == 0)  # the kernel tells of it a little later
     assert file.read_bytes() == content
 
 
