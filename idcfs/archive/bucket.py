@@ -28,12 +28,14 @@ class BucketArchive:
         """Whether the index says where the files of ``series`` are."""
         return self._inventory.is_placed(series)
 
-    async def sizes(self, series: BucketSeries) -> dict[str, int]:
+    async def sizes(self, series: BucketSeries, *, in_part: bool = False) -> dict[str, int]:
         """The exact size in bytes of each instance of ``series``, by SOPInstanceUID.
 
+        :param in_part: of as many as can be told at present.
         :raises Gone: if there are none.
         """
-        return {uid: stored.size for uid, stored in (await self._inventory.objects(series)).items()}
+        found = await self._inventory.objects(series, in_part=in_part)
+        return {uid: stored.size for uid, stored in found.items()}
 
     @asynccontextmanager
     async def fetch(
@@ -62,10 +64,7 @@ class BucketArchive:
     async def _object_of(self, instance: BucketInstance) -> IdentifiedObject:
         if instance.instances == 1 and (only := await self._inventory.only_object(instance)) is not None:
             return IdentifiedObject(instance.instance_uid, *only)
-        found = (await self._inventory.objects(instance)).get(instance.instance_uid)
-        if found is None:
-            raise Gone(f"{self._inventory.where(instance)} holds no instance {instance.instance_uid}")
-        return found
+        return await self._inventory.object(instance, instance.instance_uid)
 
 
 def _agree_on_size(body: InstanceBody, stored: IdentifiedObject, where: str) -> None:

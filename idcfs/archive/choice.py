@@ -138,7 +138,7 @@ class Choice:
 
     async def _sizes(self, buckets: BucketArchive, series: SeriesKey) -> dict[str, int]:
         try:
-            return (await _listed(buckets, series)).sizes
+            return await buckets.sizes(series, in_part=True)
         except IdcfsError as error:
             log.warning("sizes of series %s stay provisional: %s", series.series_uid, error)
             return {}

@@ -3,8 +3,8 @@
 A bucket names files by UUIDs, ``{crdc_series_uuid}/{crdc_instance_uuid}.dcm``, and the packaged index does not say
 which instance is which. The file meta of each does (PS3.10 section 7.1), within its first KiB: read once for each file
 of a series of several, in parallel. What has been found out is kept on disk as it comes. If it is all that the index
-says there is, later mounts ask nothing; else the bucket may have had a bad day, or the mount was killed, and the next
-one asks for the list anew, and what those files are that are not known yet.
+says there is, nothing is asked any more; else the bucket may have had a bad day, or the mount was killed, and the list
+is asked for anew, and what those files are that are not known yet: by the next mount, and by this one after a pause.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import NamedTuple, Protocol
 
 import trio
 from cachetools import LRUCache
 
 from ..deadline import Progress
-from ..errors import AccessDenied, Damaged, Gone, Refused, first_of
-from ..filemeta import UID, parse_file_meta
+from ..errors import AccessDenied, Damaged, Gone, IdcfsError, Refused, first_of
 from ..flight import SingleFlight
-from ..settings import KIB, MIB, ArchiveSettings, BucketSettings
-from .body import open_body
+from ..settings import MIB, ArchiveSettings, BucketSettings
+from .circuit import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from .heads import HEADS_AT_ONCE, Heads, NoInstance
 from .objects import ListedObject, Page, parse_page
 from .transport import Transport
 
-_HEAD_BYTES = (1 * KIB, 64 * KIB)
-"""How much of a file is read for its file meta, of 200-1,000 bytes; the second where the first is not enough."""
-_HEADS_AT_ONCE = 24
-"""Of all series together, as many as downloads: the other connections stay free for listings and contents."""
-_KEPT_FROM = _HEADS_AT_ONCE
+_KEPT_FROM = HEADS_AT_ONCE
 """From so many files on a part is worth keeping: fewer are asked about again in the time of one request."""
 _MAX_KEPT = 250_000
 """Files of all series that are remembered in memory, about 200 bytes each."""
@@ -44,6 +43,9 @@ _MAX_UNEXPECTED = 10_000
 
 _MAX_STALE_PAGES = 3
 """Pages in a row without a new file that are passed over: one may hold the folder's marker alone."""
+
+_ROUNDS = 3
+"""So often, pauses apart, it has to be asked in vain what a file is before its series is listed without it."""
 
 _FOLDER = re.compile(r"[0-9A-Za-z_-]{1,100}")
 _BUCKET = re.compile(r"[0-9a-z][0-9a-z.-]{1,62}")
@@ -77,6 +79,22 @@ class IdentifiedObject(NamedTuple):
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """What is known of the files of a series."""
+
+    objects: dict[str, IdentifiedObject]
+    """By SOPInstanceUID."""
+    no_instances: frozenset[ListedObject] = frozenset()
+    """Files that are certainly none."""
+    failure: IdcfsError | None = None
+    """Why it is not known what some others are."""
+    rounds: int = 0
+    """In which not all was found out."""
+    asked_again: float = inf
+    """When, if that is so."""
+
+
 class ObjectStore(Protocol):
     """Remembers, across mounts, which files a series consists of; lines of text without line breaks."""
 
@@ -107,13 +125,13 @@ class Inventory:
         self._timeout_seconds = timeout_seconds
         self._kept = kept
         self._tell_sizes = tell_sizes
-        self._flights: SingleFlight[str, dict[str, IdentifiedObject]] = SingleFlight(nursery)
+        self._flights: SingleFlight[str, _Map] = SingleFlight(nursery)
         self._only_flights: SingleFlight[str, ListedObject | None] = SingleFlight(nursery)
         self._waiting: dict[str, set[Progress]] = {}
-        self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
+        self._heads = Heads(timeout_seconds / 2)
         self._only: LRUCache[str, ListedObject | None] = LRUCache(_MAX_KEPT)
-        self._known: LRUCache[str, dict[str, IdentifiedObject]] = LRUCache(
-            _MAX_KEPT, getsizeof=lambda objects: min(len(objects) + 1, _MAX_KEPT)
+        self._known: LRUCache[str, _Map] = LRUCache(
+            _MAX_KEPT, getsizeof=lambda known: min(len(known.objects) + 1, _MAX_KEPT)
         )
 
     @staticmethod
@@ -131,16 +149,30 @@ class Inventory:
         """Names bucket, folder and series."""
         return f"{self._settings.of(series.bucket).name}/{series.content} (series {series.series_uid})"
 
-    async def objects(self, series: BucketSeries) -> dict[str, IdentifiedObject]:
+    async def objects(self, series: BucketSeries, *, in_part: bool = True) -> dict[str, IdentifiedObject]:
         """The files of ``series`` by SOPInstanceUID.
 
+        :param in_part: without those of which it cannot be told what they are; else with none of them missing, unless
+            that was tried several times.
         :raises Gone: if there are none.
         """
-        known = self._known.get(series.content)
-        if known is not None:
-            return known
-        with self._patience(series):
-            return await self._flights.run(series.content, partial(self._find_out, series))
+        known = await self._map(series)
+        if known.failure is not None and not in_part and known.rounds < _ROUNDS:
+            raise self._unknown(series, known.failure)
+        return known.objects
+
+    async def object(self, series: BucketSeries, instance_uid: str) -> IdentifiedObject:
+        """The file that is the instance ``instance_uid`` of ``series``.
+
+        :raises Gone: if there is none; where it may be one of which that cannot be told, what was wrong with that.
+        """
+        known = await self._map(series, instance_uid)
+        found = known.objects.get(instance_uid)
+        if found is None and known.failure is not None:
+            raise self._unknown(series, known.failure)
+        if found is None:
+            raise Gone(f"{self.where(series)} holds no instance {instance_uid}")
+        return found
 
     async def only_object(self, series: BucketSeries) -> ListedObject | None:
         """The file of a one-instance series, which needs no asking what it is; None where there are several."""
@@ -153,6 +185,19 @@ class Inventory:
         """It may be wrong: the next mount asks anew. In this one each broken file would cost a request a file."""
         if series.content in self._known:
             self._kept.remember_objects(self._key(series), ())
+
+    async def _map(self, series: BucketSeries, wanted: str = "") -> _Map:
+        """What is known of the files of ``series``; asks for the rest, unless ``wanted`` is known or it just did."""
+        known = self._known.get(series.content)
+        if known is not None and (wanted in known.objects or trio.current_time() < known.asked_again):
+            return known
+        with self._patience(series):
+            return await self._flights.run(series.content, partial(self._find_out, series))
+
+    def _unknown(self, series: BucketSeries, failure: IdcfsError) -> IdcfsError:
+        error = copy(failure)
+        error.args = (f"{self.where(series)}: it is not known of all its files what they are: {failure}",)
+        return error
 
     @contextmanager
     def _patience(self, series: BucketSeries) -> Iterator[None]:
@@ -181,26 +226,45 @@ class Inventory:
         only = self._only[series.content] = listed[0] if len(listed) == 1 else None
         return only
 
-    async def _find_out(self, series: BucketSeries) -> dict[str, IdentifiedObject]:
-        kept = list(_unpacked(await self._kept.load_objects(self._key(series)) or ()))
+    async def _find_out(self, series: BucketSeries) -> _Map:
+        before = self._known.get(series.content)
+        kept = list(before.objects.values()) if before else list(await self._load(series))
         found = {stored.instance_uid: stored for stored in kept}
-        if len(found) != len(kept) or len(found) != series.instances:
-            found = self._unambiguous(series, await self._identify_all(series, await self._list(series), kept))
-            if len(found) == series.instances or len(found) >= _KEPT_FROM:
-                self._kept.remember_objects(self._key(series), _packed(found.values()))
-        self._known[series.content] = found
-        self._tell_sizes(series.content, {uid: stored.size for uid, stored in found.items()})
-        return found
+        if before is None and len(found) == len(kept) == series.instances:
+            known = _Map(found)
+        else:
+            known = await self._find_rest(series, kept, before or _Map({}))
+        self._known[series.content] = known
+        self._tell_sizes(series.content, {uid: stored.size for uid, stored in known.objects.items()})
+        return known
 
-    def _unambiguous(self, series: BucketSeries, objects: Sequence[IdentifiedObject]) -> dict[str, IdentifiedObject]:
+    async def _load(self, series: BucketSeries) -> Iterator[IdentifiedObject]:
+        return _unpacked(await self._kept.load_objects(self._key(series)) or ())
+
+    async def _find_rest(self, series: BucketSeries, kept: Sequence[IdentifiedObject], before: _Map) -> _Map:
+        round_ = _Round(kept, before.no_instances)
+        await self._identify_all(series, await self._list(series), round_)
+        found = self._unambiguous(series, round_)
+        if len(found) == series.instances or len(found) >= _KEPT_FROM:
+            self._kept.remember_objects(self._key(series), _packed(found.values()))
+        no_instances = frozenset(round_.no_instances)
+        if round_.failure is None and len(found) >= (series.instances or 0):
+            return _Map(found, no_instances)
+        pause_seconds = min(FIRST_PAUSE_SECONDS * 2**before.rounds, LONGEST_PAUSE_SECONDS)
+        asked_again = trio.current_time() + pause_seconds
+        return _Map(found, no_instances, round_.failure, before.rounds + 1, asked_again)
+
+    def _unambiguous(self, series: BucketSeries, round_: _Round) -> dict[str, IdentifiedObject]:
         """Without what several files claim to be: which of them is right, nobody knows.
 
-        :raises Damaged: if nothing is left.
+        :raises Damaged: if nothing is left; or what was wrong with one of the files.
         """
-        claims = Counter(stored.instance_uid for stored in objects)
-        found = {stored.instance_uid: stored for stored in sorted(objects) if claims[stored.instance_uid] == 1}
+        claims = Counter(stored.instance_uid for stored in round_.found)
+        found = {stored.instance_uid: stored for stored in sorted(round_.found) if claims[stored.instance_uid] == 1}
         if len(found) < len(claims):
             log.warning("%s: of %d instances there are several files", self.where(series), len(claims) - len(found))
+        if not found and round_.failure is not None:
+            raise self._unknown(series, round_.failure)
         if not found:
             raise Damaged(f"{self.where(series)}: none of its files can be told to be an instance of it")
         return found
@@ -244,33 +308,23 @@ class Inventory:
                 return
             params["continuation-token"] = page.next_token
 
-    async def _identify_all(
-        self, series: BucketSeries, listed: Sequence[ListedObject], kept: Iterable[IdentifiedObject]
-    ) -> list[IdentifiedObject]:
-        """Which instance each file is; without those of which that cannot be told.
-
-        :param kept: files that were asked about before; what is listed otherwise now is asked about again.
-        """
-        known = {ListedObject(stored.name, stored.size): stored for stored in kept}
-        found = [known[one] for one in listed if one in known]
-        left = [one for one in listed if one not in known]
-        keep = self._keeper(series, len(found))
+    async def _identify_all(self, series: BucketSeries, listed: Sequence[ListedObject], round_: _Round) -> None:
+        """Which instance each file is, into ``round_``; what is listed otherwise than before is asked about again."""
+        left = round_.begin(listed)
+        keep = self._keeper(series, len(round_.found))
         asked = iter(left)
 
         async def work() -> None:
             for one in asked:
-                stored = await self._identify(series, one)
-                if stored is not None:
-                    found.append(stored)
-                    keep(found)
+                await self._identify(series, one, round_)
+                keep(round_.found)
 
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(min(_HEADS_AT_ONCE, len(left))):
+                for _ in range(min(HEADS_AT_ONCE, len(left))):
                     nursery.start_soon(work)
         except BaseExceptionGroup as group:
             raise first_of(group) from None
-        return found
 
     def _keeper(self, series: BucketSeries, known: int) -> Callable[[Sequence[IdentifiedObject]], None]:
         """What keeps a part, of ``known`` files to begin with, whenever it has grown by an eighth.
@@ -288,40 +342,38 @@ class Inventory:
 
         return keep
 
-    async def _identify(self, series: BucketSeries, one: ListedObject) -> IdentifiedObject | None:
-        """By its file meta; read further where its first KiB does not hold all of it."""
+    async def _identify(self, series: BucketSeries, one: ListedObject, round_: _Round) -> None:
+        advance = partial(self._advance, series)
         try:
-            for most in _HEAD_BYTES:
-                head = await self._head(series, one, min(most, one.size))
-                meta = parse_file_meta(head, whole=len(head) == one.size or most == _HEAD_BYTES[-1])
-                if meta is not None and UID.fullmatch(meta.instance_uid):
-                    return IdentifiedObject(meta.instance_uid, *one)
-            reason = "its file meta names no instance"
+            uid = await self._heads.identify(self.transport(series.bucket), series.content, one, advance)
+            round_.found.append(IdentifiedObject(uid, *one))
         except (AccessDenied, Damaged, Gone, Refused) as error:  # of this file alone
-            reason = str(error)
-        log.warning("%s: %s is passed over: %s", self.where(series), one.name, reason)
-        return None
+            log.warning("%s: %s is passed over: %s", self.where(series), one.name, error)
+            round_.note(one, error)
 
-    async def _head(self, series: BucketSeries, one: ListedObject, length: int) -> bytes:
-        """The first ``length`` bytes of a file, whatever else a server without ranges sends.
 
-        :raises Damaged: if it is of another size than is listed.
-        """
-        head = bytearray()
-        path = f"/{series.content}/{one.name}"
-        async with (
-            self._heads,
-            self.transport(series.bucket).stream(path, "*/*", 0, length, kind="bucket_requests") as answer,
-        ):
-            body = await open_body(answer, 0, length, any_type=True)
-            if body.size not in (None, one.size):
-                raise Damaged(f"{answer.where} has {body.size} bytes, and is listed with {one.size}")
-            async for chunk in body:
-                head += chunk
-                self._advance(series, len(chunk))
-                if len(head) >= length:
-                    break
-        return bytes(head[:length])
+class _Round:
+    """One time of finding out what the files of a series are, and what came out."""
+
+    def __init__(self, known: Iterable[IdentifiedObject], no_instances: frozenset[ListedObject]) -> None:
+        self.found = list(known)
+        self.no_instances = set(no_instances)
+        self.failure: IdcfsError | None = None
+        """What is wrong with one of those that cannot be told."""
+
+    def begin(self, listed: Sequence[ListedObject]) -> list[ListedObject]:
+        """Forget what is not ``listed``; what of that is not known."""
+        known = {ListedObject(stored.name, stored.size): stored for stored in self.found}
+        self.found = [known[one] for one in listed if one in known]
+        self.no_instances.intersection_update(listed)
+        return [one for one in listed if one not in known and one not in self.no_instances]
+
+    def note(self, one: ListedObject, error: IdcfsError) -> None:
+        """It could not be told what ``one`` is."""
+        if isinstance(error, NoInstance):
+            self.no_instances.add(one)
+        else:
+            self.failure = copy(error)  # without its traceback, whose frames would stay in memory
 
 
 def _packed(objects: Iterable[IdentifiedObject]) -> list[str]:

@@ -92,7 +92,7 @@ class Place:
         self._ask()
         return list(self.uids)
 
-    async def sizes(self, series: Series) -> dict[str, int]:
+    async def sizes(self, series: Series, *, in_part: bool = False) -> dict[str, int]:
         self._ask()
         return dict.fromkeys(self.uids, 7)
 
