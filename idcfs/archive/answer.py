@@ -39,6 +39,19 @@ class Answer:
         self.compressed = self._encoding not in ("", "identity")
         """Whether Content-Length counts something else than the bytes that are iterated over."""
         self._inflater: _Inflater | None = None
+        self._first: bytes | Truncated | None = None  # what has come of it before anybody read
+
+    async def begin(self) -> None:
+        """Return when the first bytes of the body are there, or there are none; what breaks off is told who reads.
+
+        :raises DeadlinePassed: where nothing comes: headers alone are no answer.
+        """
+        try:
+            self._first = await self._receive()
+        except Truncated as error:
+            self._first = error
+        except StopAsyncIteration:
+            pass  # as it will be said again
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -57,6 +70,11 @@ class Answer:
         return data
 
     async def _receive(self) -> bytes:
+        first, self._first = self._first, None
+        if isinstance(first, Truncated):
+            raise first
+        if first is not None:
+            return first
         try:
             data = await anext(self._raw)
         except httpx.HTTPError as error:

@@ -182,8 +182,9 @@ class Transport:
         """The answer to a GET of bytes [start, stop) of what is at ``path``; leaving early stops the transfer.
 
         A 200, or a 206 if not all is wanted, or all of it ``as_range``. Raises Gone (204, 404, 410), Refused,
-        AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first byte. Once the body runs, it is the
-        caller who watches its progress.
+        AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first byte. Only with that is it an answer:
+        headers before a body that never comes are sent by an archive that is away. Once the body runs, it is the caller
+        who watches its progress.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         welcome: tuple[int, ...] = (200,)
@@ -193,7 +194,13 @@ class Transport:
         progress = Progress(self._settings.timeout_seconds)
 
         async def attempt() -> Answer:
-            return await self._open(path, None, headers, kind, welcome)
+            answer = await self._open(path, None, headers, kind, welcome)
+            try:
+                await answer.begin()
+            except BaseException:
+                await answer.aclose()
+                raise
+            return answer
 
         async with aclosing(await self._ask(attempt, progress, path)) as answer:
             yield answer
