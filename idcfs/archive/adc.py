@@ -17,20 +17,26 @@ from math import inf
 from typing import Any
 
 import google.auth
+import requests
 from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport import DEFAULT_RETRYABLE_STATUS_CODES
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
+from requests.adapters import HTTPAdapter
 
 from ..errors import AccessDenied, IdcfsError, Unreachable, UsageError
 from ..logs import keep_secrets
-from ..settings import GOOGLE_PLACES
+from ..settings import GOOGLE_PLACES, MIB
+from .bounded import Bounded
 from .faults import Transient, excerpt
 
 SCOPE = "https://www.googleapis.com/auth/cloud-healthcare"
 LOGIN_COMMAND = "gcloud auth application-default login"
 LOOKUP_SECONDS = 10.0
 """How long one request may take that finds credentials, where finding them takes requests."""
+_MAX_ANSWER_BYTES = 1 * MIB
+"""A token is 2 KiB at most."""
+_MTLS_NAMES = ("oauth2", "sts", "iamcredentials")
 _KEY_FILE_VARIABLE = GOOGLE_PLACES[0]
 _HEADER_TEXT = re.compile(r"[\x21-\x7e]+")
 """What else stood in a header would be refused, and the refusal shows the header."""
@@ -123,10 +129,18 @@ def _project_of(credentials: Any) -> str | None:
 
 
 class _Request(Request):
-    """google-auth's way to send, which gives up in time, and leaves it to who waits to try again."""
+    """google-auth's way to send, within bounds; leaves it to who waits to try again, and follows no redirect.
+
+    What is sent is what tokens are had for: nobody else may get it.
+    """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__()
+        session: Any = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Bounded(seconds, _MAX_ANSWER_BYTES))
+        for name in _MTLS_NAMES:  # where google-auth shows a client certificate, but by nobody else's adapter
+            session.mount(f"https://{name}.mtls.googleapis.com/", HTTPAdapter())
+        super().__init__(session)
         self._seconds = seconds
 
     def __call__(
@@ -139,7 +153,10 @@ class _Request(Request):
         **extra: Any,
     ) -> Any:
         send: Any = super().__call__
+        extra["allow_redirects"] = False
         answer = send(url, method, body, headers, min(timeout or inf, self._seconds), **extra)
+        if 300 <= answer.status < 400:
+            raise TransportError(f"it answered {answer.status}, and to where that leads no login is sent")
         if answer.status in DEFAULT_RETRYABLE_STATUS_CODES:
             raise TransportError(f"it answered {answer.status}")
         return answer
