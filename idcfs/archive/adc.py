@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC
 from math import inf
@@ -83,7 +84,7 @@ class Login:
         except UsageError as error:
             raise AccessDenied(str(error)) from None
         except GoogleAuthError as error:
-            fault = _fault(error)
+            fault = _fault(error, _secrets_of(credentials))
         except Exception as error:  # google-auth has no words for an answer that makes no sense
             fault = Transient(Unreachable(f"Google's login server gave no token: {_described(error)}"))
         if isinstance(fault, AccessDenied) and self._credentials is credentials:
@@ -169,9 +170,9 @@ def _token(credentials: Any) -> Token:
     return Token(value, expiry.replace(tzinfo=UTC).timestamp() if expiry else inf)
 
 
-def _fault(error: GoogleAuthError) -> IdcfsError | Transient:
-    """What it means that there is no token."""
-    said = _described(error)
+def _fault(error: GoogleAuthError, secrets: Iterable[str]) -> IdcfsError | Transient:
+    """What it means that there is no token; ``secrets`` are in no message."""
+    said = _described(error, secrets)
     if error.retryable or isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
         return Transient(Unreachable(f"Google's login server cannot be used: {said}"))
     if not isinstance(error, RefreshError):
@@ -187,7 +188,13 @@ def _advice(said: str) -> str:
     return f"run '{LOGIN_COMMAND}'"
 
 
-def _described(error: Exception) -> str:
+def _secrets_of(credentials: Any) -> list[str]:
+    """What the endpoint gave before, or was sent."""
+    found = [getattr(credentials, name, None) for name in ("token", "refresh_token", "client_secret")]
+    return [secret for secret in found if isinstance(secret, str)]
+
+
+def _described(error: Exception, secrets: Iterable[str] = ()) -> str:
     """The system's or the endpoint's own words, on one line; a page or data are none."""
     root: BaseException = error
     while below := root.__cause__ or root.__context__:
@@ -197,6 +204,6 @@ def _described(error: Exception) -> str:
         return f"{root.filename}: {words}" if root.filename else words
     if isinstance(error, GoogleAuthError) and error.args:
         text = str(error.args[0])
-        words = "" if text.lstrip().startswith("<") else excerpt(text.encode(errors="replace"), "text/plain")
+        words = "" if text.lstrip().startswith("<") else excerpt(text.encode(errors="replace"), "text/plain", secrets)
         return words.rstrip(".") or "an answer without words"
     return type(error).__name__

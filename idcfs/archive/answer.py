@@ -31,6 +31,8 @@ class Answer:
         self.status = response.status_code
         self.headers = response.headers
         self.where = where
+        self.login: str = response.request.headers.get("authorization", "")
+        """What was sent, which nobody else may see."""
         self._response = response
         self._raw = raw_body(response)
         self._stats = stats

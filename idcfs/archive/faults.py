@@ -11,12 +11,13 @@ import html
 import json
 import re
 import ssl
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -37,8 +38,23 @@ from ..settings import ArchiveSettings
 MAX_MESSAGE_CHARS = 200
 """How much of a server's own words is passed on."""
 
-_SECRET = re.compile(r"(?i)\bbearer\s+\S+|\bya29\.\S+|\beyJ[\w.-]+|\b1//\S+")
-"""What servers that repeat what they were sent would put into the log: tokens, as Google writes them."""
+_SECRET = re.compile(
+    r"""(?xi)
+    (?: \b | (?<=%[0-9a-f]{2}) )  # a word begins behind an escape too
+    (?: (?: bearer | basic (?= \W+ (?-i: \S* [A-Z0-9=] ) ) ) (?: \s | %20 | \+ )+ \S+
+      | ya29 (?: \. | %2e ) \S+
+      | eyJ [\w.%-]+
+      | 1 (?: / | %2f ){2} \S+ )
+    | (?: client_secret | (?: access | refresh | id | subject ) _token | assertion )
+      (?: \s | ["'\\] | %22 | %20 )* (?: [=:] | %3d | %3a ) (?: \s | ["'\\] | %22 | %20 )*
+      (?: (?: bearer | basic ) (?: \s | %20 | \+ )+ )?
+      (?! \( ) (?: (?! %26 | %22 ) [^\s"'&,;}\\] )+
+    """
+)
+"""What servers that repeat what they were sent would put into the log: logins as Google writes them, or by their names;
+percent-encoded too."""
+_SECRET_CHARS = 8
+"""Of what is known to be secret, shorter texts are words that may stand anywhere."""
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|Error[\s>])")
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
@@ -70,6 +86,8 @@ class Told:
     archive: ArchiveSettings
     timeout_seconds: float
     now: datetime
+    login: str = field(default="", repr=False)
+    """What was sent as Authorization."""
 
     @property
     def pause_seconds(self) -> float:
@@ -95,7 +113,7 @@ class Told:
         return min(midnight, self.now + timedelta(seconds=seconds)) if seconds else midnight
 
     def __str__(self) -> str:
-        said = excerpt(self.body, self.content_type)
+        said = excerpt(self.body, self.content_type, (self.login, self.login.partition(" ")[2]))
         return f"{self.where} answered {self.status}" + (f": {said}" if said else "")
 
 
@@ -299,9 +317,16 @@ def retry_after_seconds(value: str | None, now: datetime) -> float:
     return max(0.0, (moment - now).total_seconds())
 
 
-def excerpt(body: bytes, content_type: str) -> str:
-    """A server's own words about an error, on one line; empty where there are none for people."""
-    line = _SECRET.sub("(hidden)", " ".join(_words_in(body, content_type).split()))
+def excerpt(body: bytes, content_type: str, secrets: Iterable[str] = ()) -> str:
+    """A server's own words about an error, on one line; empty where there are none for people.
+
+    :param secrets: what it was sent, or may know, that nobody else should; logins are hidden wherever they come from.
+    """
+    line = " ".join(_words_in(body, content_type).split())
+    for secret in secrets:
+        if len(secret) >= _SECRET_CHARS:
+            line = line.replace(secret, "(hidden)").replace(quote(secret, safe=""), "(hidden)")
+    line = _SECRET.sub("(hidden)", line)
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

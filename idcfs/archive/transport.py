@@ -220,7 +220,9 @@ class Transport:
         async with aclosing(answer):
             body = await _read_some(answer)
         timeout_seconds, now = self._settings.timeout_seconds, self._now()
-        told = Told(answer.status, answer.headers, body, answer.where, self._archive, timeout_seconds, now)
+        told = Told(
+            answer.status, answer.headers, body, answer.where, self._archive, timeout_seconds, now, answer.login
+        )
         raise faults.of_answer(told)
 
     async def _send(
