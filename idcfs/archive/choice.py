@@ -65,6 +65,8 @@ class InstancePlace(Protocol):
         self, instance: InstanceKey, start: int = 0, stop: int | None = None
     ) -> AbstractAsyncContextManager[InstanceBody]: ...
 
+    def starts_anywhere(self, instance: InstanceKey) -> bool: ...
+
 
 class Choice:
     """Both places as one. Where neither can serve, what the archive said is raised."""
@@ -154,8 +156,8 @@ class Choice:
             yield await self._open(stack, instance, start, stop)
 
     def starts_anywhere(self, instance: InstanceKey) -> bool:
-        """Whether the place that comes first has shown that it knows ranges."""
-        return self._places(instance)[0] is self._buckets or self._archive.knows_ranges
+        """Whether the place that comes first sends ranges, as far as is known."""
+        return self._places(instance)[0].starts_anywhere(instance)
 
     def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None, body: object | None = None) -> bool:
         """Whether ``instance`` is asked for at the other place from now on.
@@ -164,12 +166,15 @@ class Choice:
             None: the archive streams it from the beginning, and somebody wants what comes much later.
         """
         if self._policy != "auto" or not self._is_in_bucket(instance):
-            return reason is None and self._policy != "bucket" and self._archive.hope_for_ranges()
+            may_hope = reason is None and self._policy != "bucket" and self._archive.hope_for_ranges()
+            return may_hope and self._archive.starts_anywhere(instance)
         if body is None and reason is not None:
             return False
         here = self._archive if body is None else self._place_of.get(body, self._archive)
         other: InstancePlace = self._archive if here is self._buckets else cast("InstancePlace", self._buckets)
         if other is self._archive and self._is_too_large(instance):
+            return False
+        if reason is None and not other.starts_anywhere(instance):
             return False
         if instance.key not in self._preferred:
             self._prefer(instance, other, str(reason or "the archive streams it from the beginning only"))

@@ -19,6 +19,7 @@ from ..filemeta import UID
 from ..settings import ArchiveSettings
 from .answer import Answer
 from .body import InstanceBody, open_body
+from .habits import RangeHabit
 from .transport import Transport
 
 PATIENT_ID = "00100020"
@@ -94,7 +95,7 @@ class DicomwebArchive:
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
         self._sends_single_parts: bool | None = None  # as its last answer was
-        self._knows_ranges: bool | None = None  # until it has shown it: static files do, no other server says so
+        self._ranges = RangeHabit()  # static files are sent in ranges; no other server says that it does so
         self._hopes_for_ranges = False
         self._told_of_no_lengths = False
 
@@ -133,8 +134,13 @@ class DicomwebArchive:
     @property
     def knows_ranges(self) -> bool:
         """Whether it has shown that it sends what is asked for of an instance, and not all of it; or is to show it."""
-        may = self._knows_ranges or (self._knows_ranges is None and self._hopes_for_ranges)
+        known = self._ranges.known
+        may = self._hopes_for_ranges if known is None else known
         return may and self._sends_single_parts is not False
+
+    def starts_anywhere(self, instance: DicomwebInstance) -> bool:
+        """Whether ranges of ``instance`` can be had, as far as is known, or to be tried."""
+        return self.knows_ranges and self._ranges.may_send(_resource(instance))
 
     def hope_for_ranges(self) -> bool:
         """Ask for ranges until it is known whether it knows them; whether there is hope."""
@@ -154,8 +160,8 @@ class DicomwebArchive:
         async with AsyncExitStack() as stack:
             # To ask for all as a range costs nothing, and shows whether a part may be asked for.
             is_range = start or stop is not None or self._is_to_show_ranges
-            body = await self._open_range(stack, path, start, stop, instance.size) if is_range else None
-            body = body or await self._open_whole(stack, path)
+            body = await self._open_range(stack, instance, path, start, stop) if is_range else None
+            body = body or await self._open_whole(stack, instance, path)
             if body.size is None and instance.size is None:
                 self._tell_of_no_lengths()
             yield body
@@ -169,16 +175,17 @@ class DicomwebArchive:
     @property
     def _is_to_show_ranges(self) -> bool:
         may_be_single = self._sends_single_parts or (self._sends_single_parts is None and self._forms[0] == SINGLE_PART)
-        return self._knows_ranges is None and may_be_single
+        return self._ranges.known is None and may_be_single
 
     async def _open_range(
-        self, stack: AsyncExitStack, path: str, start: int, stop: int | None, size: int | None
+        self, stack: AsyncExitStack, instance: DicomwebInstance, path: str, start: int, stop: int | None
     ) -> InstanceBody | None:
-        """A range of a single part; None where the server shows that it does not know ranges.
+        """A range of a single part; None where the server shows that it sends none of ``instance``.
 
         A range of a multipart body would be one of its wrapping too.
         """
-        if self._knows_ranges is False or self._sends_single_parts is False:
+        resource, size = _resource(instance), instance.size
+        if self._sends_single_parts is False or not self._ranges.may_send(resource):
             return None
         async with AsyncExitStack() as attempt:
             try:
@@ -188,39 +195,46 @@ class DicomwebArchive:
                 if body.size is not None and size not in (None, body.size):
                     raise Refused(f"{answer.where} sent a range of {body.size} bytes, and is known to have {size}")
             except Refused as refusal:
-                if refusal.status != NO_SUCH_RANGE:  # which is about this instance: it may be shorter than it was
-                    self._knows_ranges = False
-                if refusal.status in WRONG_FORM:
+                if refusal.status != NO_SUCH_RANGE:  # which is about its end: it may be shorter than it was
+                    self._ranges.note_odd(resource)
+                if refusal.status in WRONG_FORM and not self._ranges.known:
                     self._forms = tuple(sorted(self._forms, key=SINGLE_PART.__eq__))  # the other one first
-                log.info("%s sends no ranges: %s", self._name, refusal)
+                log.info("%s sends no range of %s: %s", self._name, path, refusal)
                 return None
-            self._knows_ranges = answer.status == 206
+            if answer.status == 206:
+                self._ranges.note_range()
+            else:
+                self._ranges.note_whole(resource)
             await stack.enter_async_context(attempt.pop_all())
             return body
 
-    async def _open_whole(self, stack: AsyncExitStack, path: str) -> InstanceBody:
-        form, answer = await self._retrieve(stack, path)
+    async def _open_whole(self, stack: AsyncExitStack, instance: DicomwebInstance, path: str) -> InstanceBody:
+        resource = _resource(instance)
+        may_be_range = self._ranges.known is None and self._ranges.may_send(resource)
+        form, answer = await self._retrieve(stack, path, may_be_range=may_be_range)
         try:
             body = await open_body(answer)
         except Refused:
             if answer.status != 206:
                 raise
-            self._knows_ranges = False  # nor need it be asked for one
-            return await self._open_whole(stack, path)
+            self._ranges.note_odd(resource)  # nor need it be asked for one
+            return await self._open_whole(stack, instance, path)
         self._forms = (form,)
         if answer.status == 206:
-            self._knows_ranges = True
+            self._ranges.note_range()
         # What counts is what came: static files are single parts, whatever was asked for.
         self._sends_single_parts = not answer.headers.get("content-type", "").lower().startswith("multipart/")
         return body
 
-    async def _retrieve(self, stack: AsyncExitStack, path: str) -> tuple[str, Answer]:
-        """Ask in one form after the other until one is understood. Raises the refusal of the first if none is."""
+    async def _retrieve(self, stack: AsyncExitStack, path: str, *, may_be_range: bool) -> tuple[str, Answer]:
+        """Ask in one form after the other until one is understood. Raises the refusal of the first if none is.
+
+        :param may_be_range: a single part may be asked for as a range of everything.
+        """
         refusals: list[Refused] = []
         for form in self._forms:
             try:
-                as_range = form == SINGLE_PART and self._knows_ranges is None
-                stream = self._transport.stream(path, form, as_range=as_range)
+                stream = self._transport.stream(path, form, as_range=may_be_range and form == SINGLE_PART)
                 return form, await stack.enter_async_context(stream)
             except Refused as refusal:
                 if refusal.status not in WRONG_FORM:
@@ -324,6 +338,11 @@ def _checked(uid: str) -> str:
     if not UID.fullmatch(uid):
         raise Refused(f"{uid!r} is no DICOM UID: nothing was asked of the archive")
     return uid
+
+
+def _resource(instance: DicomwebInstance) -> tuple[str, str]:
+    """What names ``instance``, whether that may stand in a URL or not."""
+    return instance.series_uid, instance.instance_uid
 
 
 def _instance_path(instance: DicomwebInstance) -> str:

@@ -88,6 +88,9 @@ class Place:
         self._ask()
         yield replace(self.body)
 
+    def starts_anywhere(self, instance: Instance) -> bool:
+        return self.knows_ranges
+
     async def search_instances(self, study_uid: str, series_uid: str, expected: int | None) -> list[str]:
         self._ask()
         return list(self.uids)

@@ -109,6 +109,22 @@ def test_dcmdump_which_reads_the_last_page_first_moves_a_few_megabytes(
     assert moved(made) <= 10 * MIB
 
 
+def test_one_odd_answer_to_a_range_takes_ranges_from_no_other_file(mount: MountMaker, slides: Slides) -> None:
+    with Twin(index=slides.index, profile="static") as twin:
+        made = mount(twin.url, "--index", slides.index, "--prefetch", "0")
+        one, other = sorted(made.path.rglob("*.dcm"))
+        with opened(one) as descriptor:
+            assert len(os.pread(descriptor, 4096, 40 * MIB)) == 4096
+            twin.set(fail_next=[400])
+            assert len(os.pread(descriptor, 4096, 20 * MIB)) == 4096
+        before = moved(made)
+        with opened(other) as descriptor:
+            content = os.pread(descriptor, 4096, GIB)
+        assert content in (slides.read(number, GIB, 4096) for number in (0, 1))
+        assert moved(made) - before <= 10 * MIB
+        assert status(made.path)["counters"]["errors"] == 0
+
+
 @pytest.mark.parametrize("options", [(), EVICTING], ids=["as usual", "evicting"])
 def test_reading_in_order_is_right_and_moves_little_more_than_the_file(
     mount: MountMaker, slide_twin: Twin, stored: Path, index: Path, options: tuple[str, ...]
