@@ -12,9 +12,11 @@ from math import inf
 import trio
 
 from .errors import DeadlinePassed
-from .settings import KIB
+from .settings import KIB, MIB
 
 FLOOR_BYTES = 64 * KIB
+_AGAIN_BYTES_PER_SECOND = MIB
+"""How fast known bytes have to come once more to cost nobody's patience."""
 
 
 class Progress:
@@ -42,6 +44,10 @@ class Progress:
         self._since_last += amount
         if self._since_last >= FLOOR_BYTES and self._scope.deadline != inf:
             self.restart()
+
+    def repeat(self, amount: int, seconds: float) -> None:
+        """``amount`` known bytes have come once more, in so long: no progress, but it is not the time that is up."""
+        self.postpone(min(seconds, amount / _AGAIN_BYTES_PER_SECOND))
 
     def restart(self) -> None:
         """Give a whole timeout from now on."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from .content.instance import Body, Instance
-from .errors import IdcfsError, Unreachable
+from .content.instance import Instance, Retrieval
+from .errors import Unreachable
 from .namespace.catalog import Series
 from .namespace.store import SeriesStore
 from .settings import ArchiveSettings, MountSettings
@@ -40,7 +40,7 @@ class Offline:
         """Never answers."""
         _refuse_offline("the list of all series")
 
-    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
+    def retrieval(self, instance: Instance) -> Retrieval:
         """Never answers."""
         _refuse_offline(str(instance))
 
@@ -48,7 +48,7 @@ class Offline:
         """It makes no difference."""
         return False
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
+    def elsewhere(self, instance: Instance) -> bool:
         """There is no other place."""
         return False
 
@@ -101,17 +101,17 @@ class Archive:
         """Every series of the archive."""
         return await self._choice.search_series()
 
-    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
-        """The bytes of an instance."""
-        return self._choice.fetch(instance, start, stop)
+    def retrieval(self, instance: Instance) -> Retrieval:
+        """What brings the bytes of an instance."""
+        return self._choice.retrieval(instance)
 
     def starts_anywhere(self, instance: Instance) -> bool:
-        """Whether the place that it comes from knows ranges."""
+        """Whether the place that it comes from sends ranges."""
         return self._choice.starts_anywhere(instance)
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
-        """Whether it comes from another place from now on."""
-        return self._choice.elsewhere(instance, reason, body)
+    def elsewhere(self, instance: Instance) -> bool:
+        """Whether it comes from where one can start anywhere from now on."""
+        return self._choice.elsewhere(instance)
 
     def begin_bulk(self) -> Callable[[], None]:
         """Somebody reads in bulk, until what is returned is called."""

@@ -3,29 +3,26 @@
 WADO-RS is asked first. The bucket serves what that cannot: while the archive is away or its quota is spent, what is
 larger than it can send, what it does not have, what came damaged or transcoded, and what is wanted from the middle of
 something that it streams from the beginning only. And all that is read in bulk: IDC asks that such go to the buckets,
-which have no quota. Before a byte has come the other place is asked at once; after that it is the reader of the bytes
-who finds them wanting and asks for another place (``elsewhere``).
+which have no quota. What one retrieval does where a place fails is in ``retrieval.py``; here is what is remembered for
+the next ones: which place comes first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple, Protocol, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import trio
 from cachetools import LRUCache, TTLCache
 
-from ..deadline import FLOOR_BYTES
-from ..errors import Gone, IdcfsError, Truncated
+from ..errors import Gone, IdcfsError
 from ..settings import KIB, MIB, ArchiveSettings, Policy
 from ..stats import Stats
-from .body import InstanceBody
-from .bucket import BucketArchive, BucketInstance
-from .dicomweb import DicomwebArchive, DicomwebInstance, SeriesRecord
+from .bucket import BucketArchive
+from .dicomweb import DicomwebArchive, SeriesRecord
 from .inventory import BucketSeries
+from .retrieval import InstanceKey, InstancePlace, Retrieval
 
 _WRAPPING_BYTES = 64 * KIB
 """What an answer may hold beside the instance."""
@@ -43,13 +40,6 @@ class SeriesKey(BucketSeries, Protocol):
     def study_uid(self) -> str: ...
 
 
-class InstanceKey(DicomwebInstance, BucketInstance, Protocol):
-    """An instance, as either place wants to hear of it."""
-
-    @property
-    def key(self) -> tuple[str, str]: ...
-
-
 class Listed(NamedTuple):
     """The instances of a series."""
 
@@ -58,18 +48,8 @@ class Listed(NamedTuple):
     """In bytes, of as many as are known."""
 
 
-class InstancePlace(Protocol):
-    """Where instances can be had."""
-
-    def fetch(
-        self, instance: InstanceKey, start: int = 0, stop: int | None = None
-    ) -> AbstractAsyncContextManager[InstanceBody]: ...
-
-    def starts_anywhere(self, instance: InstanceKey) -> bool: ...
-
-
 class Choice:
-    """Both places as one. Where neither can serve, what the archive said is raised."""
+    """Both places as one: the ``Places`` of its retrievals."""
 
     def __init__(
         self,
@@ -83,7 +63,7 @@ class Choice:
         exact_sizes: bool = False,
     ) -> None:
         """
-        :param timeout_seconds: how long a body of WADO-RS may bring nothing, where the bucket can go on.
+        :param timeout_seconds: how long a body may bring nothing, where the other place can go on.
         """
         self._archive = archive
         self._buckets = buckets
@@ -96,7 +76,6 @@ class Choice:
             _MAX_PREFERRED, _PREFERRED_SECONDS, trio.current_time
         )
         self._absent = _AbsentSeries(settings.spoken_name)
-        self._place_of: WeakKeyDictionary[object, InstancePlace] = WeakKeyDictionary()
         self._bulk = 0
 
     # --- what there is -----------------------------------------------------------------------------------------------
@@ -147,38 +126,22 @@ class Choice:
 
     # --- what it holds -----------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def fetch(
-        self, instance: InstanceKey, start: int = 0, stop: int | None = None
-    ) -> AsyncIterator[InstanceBody]:
-        """Bytes [start, stop) of ``instance`` from whichever place has them."""
-        async with AsyncExitStack() as stack:
-            yield await self._open(stack, instance, start, stop)
+    def retrieval(self, instance: InstanceKey) -> Retrieval:
+        """One retrieval of ``instance``, from whichever place has it."""
+        return Retrieval(instance, self, self._timeout_seconds)
 
     def starts_anywhere(self, instance: InstanceKey) -> bool:
         """Whether the place that comes first sends ranges, as far as is known."""
-        return self._places(instance)[0].starts_anywhere(instance)
+        return self.in_order(instance)[0].starts_anywhere(instance)
 
-    def elsewhere(self, instance: InstanceKey, reason: IdcfsError | None, body: object | None = None) -> bool:
-        """Whether ``instance`` is asked for at the other place from now on.
-
-        :param reason: what is wrong with ``body``; without a body, why none could be had: then both have been asked.
-            None: the archive streams it from the beginning, and somebody wants what comes much later.
-        """
-        if self._policy != "auto" or not self._is_in_bucket(instance):
-            may_hope = reason is None and self._policy != "bucket" and self._archive.hope_for_ranges()
-            return may_hope and self._archive.starts_anywhere(instance)
-        if body is None and reason is not None:
-            return False
-        here = self._archive if body is None else self._place_of.get(body, self._archive)
-        other: InstancePlace = self._archive if here is self._buckets else cast("InstancePlace", self._buckets)
-        if other is self._archive and self._is_too_large(instance):
-            return False
-        if reason is None and not other.starts_anywhere(instance):
-            return False
-        if instance.key not in self._preferred:
-            self._prefer(instance, other, str(reason or "the archive streams it from the beginning only"))
-        return self._preferred[instance.key] is other
+    def elsewhere(self, instance: InstanceKey) -> bool:
+        """Whether one can start anywhere in ``instance`` from now on, of which somebody wants what comes much later."""
+        if self._policy == "auto" and self._buckets is not None and self._is_in_bucket(instance):
+            if instance.key not in self._preferred and self._buckets.starts_anywhere(instance):
+                self._prefer(instance, self._buckets, "the archive streams it from the beginning only")
+        elif self._policy != "bucket":
+            self._archive.hope_for_ranges()
+        return self.starts_anywhere(instance)
 
     def begin_bulk(self) -> Callable[[], None]:
         """Somebody reads in bulk, until what is returned is called: the buckets come first."""
@@ -189,45 +152,45 @@ class Choice:
 
         return end
 
-    async def _open(self, stack: AsyncExitStack, instance: InstanceKey, start: int, stop: int | None) -> InstanceBody:
-        failed: dict[InstancePlace, IdcfsError] = {}
-        places = self._places(instance)
-        for place in places:
-            try:
-                body = await stack.enter_async_context(place.fetch(instance, start, stop))
-            except IdcfsError as error:
-                failed[place] = error
-                if place is self._archive and isinstance(error, Gone):
-                    self._absent.note_gone(instance)
-                continue
-            if place is self._archive:
-                self._absent.note_served(instance)
-            if failed:
-                self._prefer(instance, place, str(next(iter(failed.values()))))
-            return self._noted(body, place, is_last=place is places[-1])
-        raise self._failure(instance, failed)
+    # --- what its retrievals find out ------------------------------------------------------------------------------
 
-    def _noted(self, body: InstanceBody, place: InstancePlace, *, is_last: bool) -> InstanceBody:
-        """``body``, of which it is known where it comes from."""
-        if place is self._buckets:
+    def is_archive(self, place: InstancePlace) -> bool:
+        """Whether its word counts where none can serve."""
+        return place is self._archive
+
+    def title(self, place: InstancePlace) -> str:
+        """What people call it."""
+        return self._settings.spoken_name if self.is_archive(place) else "the bucket"
+
+    def note_body(self, instance: InstanceKey, place: InstancePlace, instead: IdcfsError | None) -> None:
+        """A body has begun; ``instead`` is what the other place has just failed with."""
+        if self.is_archive(place):
+            self._absent.note_served(instance)
+        else:
             self._stats.count("bucket_downloads")
-        elif not is_last:
-            body = _ImpatientBody(body, self._timeout_seconds)
-        self._place_of[body] = place
-        return body
+        if instead is not None:
+            self._prefer(instance, place, str(instead))
 
-    def _failure(self, instance: InstanceKey, failed: dict[InstancePlace, IdcfsError]) -> IdcfsError:
-        """What to say of several failures: what the archive said, if it was asked."""
-        told = failed.get(self._archive) or next(iter(failed.values()))
-        for other in failed.values():
-            if other is not told:
-                log.info("%s cannot be had from elsewhere either: %s", instance, other)
-        if list(failed) == [self._archive] and self._is_too_large(instance):
+    def note_no_body(self, instance: InstanceKey, place: InstancePlace, error: IdcfsError) -> None:
+        """None could be had there."""
+        if not self.is_archive(place):
+            return
+        if isinstance(error, Gone):
+            self._absent.note_gone(instance)
+        elif self._is_too_large(instance):
             most = (self._settings.max_response_bytes or 0) // MIB
             log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.spoken_name)
-        return told
 
-    def _places(self, instance: InstanceKey) -> list[InstancePlace]:
+    def note_bad_body(
+        self, instance: InstanceKey, place: InstancePlace, other: InstancePlace | None, error: IdcfsError
+    ) -> None:
+        """A body has failed with ``error``: its place comes first no more. ``other`` is asked next, None: no other."""
+        if other is not None:
+            self._prefer(instance, other, str(error))
+        elif self._preferred.get(instance.key) is place:
+            del self._preferred[instance.key]
+
+    def in_order(self, instance: InstanceKey) -> list[InstancePlace]:
         """Where to ask for ``instance``, in this order."""
         if self._buckets is not None and self._policy == "bucket":
             return [self._buckets]
@@ -308,30 +271,3 @@ def _path(series: SeriesKey) -> tuple[str, str]:
 async def _listed(buckets: BucketArchive, series: SeriesKey) -> Listed:
     sizes = await buckets.sizes(series)
     return Listed(sorted(sizes), sizes)
-
-
-class _ImpatientBody:
-    """A body that is given up early, since it can be had from elsewhere: raises Truncated where nothing comes."""
-
-    def __init__(self, body: InstanceBody, timeout_seconds: float) -> None:
-        self._body = body
-        self._timeout_seconds = self._left_seconds = timeout_seconds
-        self._since_last = 0
-        self.start, self.stop, self.size = body.start, body.stop, body.size
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Only waiting for the body counts, not what its reader does in between."""
-        began = trio.current_time()
-        try:
-            with trio.fail_after(max(0.0, self._left_seconds)):
-                chunk = await anext(self._body)
-        except trio.TooSlowError:
-            raise Truncated(f"no progress for {self._timeout_seconds:g} s") from None
-        self._left_seconds -= trio.current_time() - began
-        self._since_last += len(chunk)
-        if self._since_last >= FLOOR_BYTES:
-            self._since_last, self._left_seconds = 0, self._timeout_seconds
-        return chunk

@@ -95,6 +95,11 @@ class Arrival:
         return self.start
 
     @property
+    def known_ahead(self) -> int:
+        """How many bytes the body brings next that come only to be compared."""
+        return self._skip
+
+    @property
     def asked_stop(self) -> int | None:
         """Where the next body is asked to end; None for the end of the instance."""
         return None if self.stop is None else self.stop + len(self._after)

@@ -17,14 +17,14 @@ from copy import copy
 
 import trio
 
-from ..deadline import Progress
+from ..deadline import FLOOR_BYTES, Progress
 from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .amounts import HEADER_BYTES
 from .arrival import Arrival
 from .attempts import RESTART_SECONDS, Attempts
 from .blocks import Slice
-from .instance import Body, Instance, Source
+from .instance import Body, Instance, Retrieval, Source
 from .seams import Seams
 from .slots import Slot, Slots
 from .waiters import Waiters
@@ -82,6 +82,7 @@ class Download:
         self.error: IdcfsError | None = None
         """Why it failed, if it did."""
         self._attempts = Attempts()
+        self._retrieval: Retrieval | None = None
         self._slot: Slot | None = None
         self._finishing = False
         self._wanted_end = 0
@@ -266,9 +267,11 @@ class Download:
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
                     self._slot = slot
                     self._progress.resume()
-                    await self._fetch(source, slot)
+                    self._retrieval = source.retrieval(self._instance)
+                    await self._fetch(self._retrieval, slot)
         except IdcfsError as error:
-            self.error = error.with_traceback(None)  # whose frames would keep the arrived block in memory
+            told = error if self._retrieval is None else self._retrieval.last_word(error)
+            self.error = told.with_traceback(None)  # whose frames would keep the arrived block in memory
         except Exception as error:
             log.exception("%s: the download failed", self._instance)
             self.error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
@@ -282,30 +285,27 @@ class Download:
 
     # --- the fetch ---------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, source: Source, slot: Slot) -> None:
+    async def _fetch(self, retrieval: Retrieval, slot: Slot) -> None:
         while True:
-            before, body = self._arrival.position, None
+            before = self._arrival.position
             self._progress.postpone(_OPENING_GRACE_SECONDS)
             try:
-                async with source.fetch(self._instance, self._arrival.resume_at, self._arrival.asked_stop) as body:
+                async with retrieval.fetch(self._arrival.resume_at, self._arrival.asked_stop) as body:
                     return await self._receive(body, slot)
             except IdcfsError as error:
-                if self._goes_elsewhere(source, error, body):
+                gained = self._arrival.position - before
+                may_break = isinstance(error, Truncated) and self._attempts.break_off(gained)
+                if self._goes_elsewhere(retrieval, error, resumes=may_break and gained >= FLOOR_BYTES):
                     continue
-                may_break = self._attempts.break_off(has_gained=self._arrival.position > before)
-                if not may_break or self._finishing or not isinstance(error, Truncated):
+                if not may_break or self._finishing:
                     raise
                 log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
             await trio.sleep(RESTART_SECONDS)
 
-    def _goes_elsewhere(self, source: Source, error: IdcfsError, body: Body | None) -> bool:
-        """Whether to go on from another place, though not from one for ever; what is not proven has not come then.
-
-        Of two places that contradict each other none is right.
-        """
-        if isinstance(error, Replaced) or self._finishing or not self._attempts.may_go_elsewhere:
-            return False
-        if not source.elsewhere(self._instance, error, body):
+    def _goes_elsewhere(self, retrieval: Retrieval, error: IdcfsError, *, resumes: bool) -> bool:
+        """Whether to go on from another place, without what is not proven; but not between two that differ."""
+        may_go = self._attempts.may_go_elsewhere and not self._finishing and not isinstance(error, Replaced)
+        if not may_go or not retrieval.goes_elsewhere(error, resumes=resumes):
             return False
         log.info("%s: %s; going on from another place after byte %d", self._instance, error, self._arrival.position)
         self._attempts.go_elsewhere()
@@ -315,8 +315,11 @@ class Download:
     async def _receive(self, body: Body, slot: Slot) -> None:
         self._progress.postpone(-_OPENING_GRACE_SECONDS)
         self._arrival.begin(body.start, body.stop, body.size)
+        began = trio.current_time()
         async for chunk in body:
-            self._progress.advance(len(chunk))
+            known = min(len(chunk), self._arrival.known_ahead)
+            self._progress.repeat(known, trio.current_time() - began)
+            self._progress.advance(len(chunk) - known)
             slot.advance(len(chunk))
             for _ in self._arrival.take(chunk):
                 self._hand_out()
@@ -324,6 +327,7 @@ class Download:
                 await self._stand_still(slot)
             if self._arrival.is_cut_off:
                 break
+            began = trio.current_time()
         self._arrival.end()
         self._hand_out()
 

@@ -60,24 +60,39 @@ class Body(Protocol):
         """The chunks; ends normally only if the body is provably whole, else raises ``Truncated`` or ``Damaged``."""
 
 
-class Source(Protocol):
-    """Where instances come from."""
+class Retrieval(Protocol):
+    """One retrieval of an instance, in as many bodies as it takes, from as many places as there are."""
 
-    def fetch(self, instance: Instance, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
-        """Open bytes [start, stop) of ``instance``, to its end without ``stop``.
+    def fetch(self, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[Body]:
+        """Open bytes [start, stop), to the instance's end without ``stop``.
 
         A body that starts at 0 although another start was asked for goes to the instance's end.
         """
 
+    def goes_elsewhere(self, error: IdcfsError, *, resumes: bool) -> bool:
+        """Whether the next ``fetch`` asks another place.
+
+        :param error: what is wrong with the last body, or why there was none.
+        :param resumes: it has broken off, and brought something.
+        """
+
+    def last_word(self, error: IdcfsError) -> IdcfsError:
+        """What to tell who waits, where ``error`` was the last that happened."""
+
+
+class Source(Protocol):
+    """Where instances come from."""
+
+    def retrieval(self, instance: Instance) -> Retrieval:
+        """What brings the bytes of ``instance``."""
+
     def starts_anywhere(self, instance: Instance) -> bool:
         """Whether it is known that ranges of ``instance`` can be had; else, whoever asks for one may get all of it."""
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
-        """Whether ``instance`` is fetched from another place from now on.
+    def elsewhere(self, instance: Instance) -> bool:
+        """Whether ranges of ``instance`` can be had from now on: what comes begins too far from what is wanted.
 
-        :param reason: what is wrong with the bytes that came; None: they are right, but begin too far from those that
-            are wanted, and a place where one can start anywhere would do better.
-        :param body: whose bytes these were; None where there were none.
+        If so, ``starts_anywhere`` says so too.
         """
 
 

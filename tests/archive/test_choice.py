@@ -132,7 +132,7 @@ class Setup:
         )
 
     async def content(self, instance: Instance | None = None) -> bytes:
-        async with self.choice.fetch(instance or Instance()) as body:
+        async with self.choice.retrieval(instance or Instance()).fetch() as body:
             return b"".join([chunk async for chunk in body])
 
 
@@ -156,9 +156,12 @@ async def test_what_wado_rs_cannot_serve_the_bucket_does(failure: errors.IdcfsEr
 async def test_where_neither_can_serve_the_archive_says_why(failure: errors.IdcfsError) -> None:
     setup = Setup()
     setup.wado.error, setup.bucket.error = copy(failure), errors.Gone("not there")
+    retrieval = setup.choice.retrieval(Instance())
     with pytest.raises(type(failure)) as raised:
-        await setup.content()
-    assert not setup.choice.elsewhere(Instance(), raised.value)  # both have been asked
+        async with retrieval.fetch():
+            pass
+    assert not retrieval.goes_elsewhere(raised.value, resumes=False)  # both have been asked
+    assert retrieval.last_word(raised.value) is raised.value
     setup.wado.away = errors.QuotaSpent("come back tomorrow")  # and so it is whoever is asked first
     with pytest.raises(type(failure)):
         await setup.content()
@@ -174,7 +177,11 @@ async def test_one_place_alone_is_never_left(failure: errors.IdcfsError) -> None
         with pytest.raises(type(failure)):
             await setup.choice.search_instances(Series())
         assert getattr(setup, other).asked == 0
-        assert not setup.choice.elsewhere(Instance(), failure, setup.wado.body)
+        getattr(setup, first).error = None
+        retrieval = setup.choice.retrieval(Instance())
+        async with retrieval.fetch():
+            assert not retrieval.goes_elsewhere(failure, resumes=False)
+        assert retrieval.last_word(failure) is failure
 
 
 async def test_what_is_too_large_for_the_archive_is_not_asked_of_it() -> None:
@@ -190,7 +197,7 @@ async def test_what_is_in_no_bucket_comes_from_the_archive() -> None:
         setup = Setup(policy, most=1)
         setup.bucket.holds = False
         assert await setup.content(Instance(size=5)) == b"wado"
-        assert not setup.choice.elsewhere(Instance(), None)
+        assert not setup.choice.elsewhere(Instance())
         assert (await setup.choice.search_instances(Series())).uids == ["1.1", "1.2"]
         assert setup.bucket.asked == 0
 
@@ -218,7 +225,7 @@ async def test_the_buckets_come_first_while_somebody_reads_in_bulk() -> None:
 async def test_an_instance_moves_and_not_for_ever(autojump_clock: MockClock) -> None:
     setup = Setup()
     assert not setup.choice.starts_anywhere(Instance())
-    assert setup.choice.elsewhere(Instance(), None)
+    assert setup.choice.elsewhere(Instance())
     assert setup.choice.starts_anywhere(Instance())
     assert not setup.choice.starts_anywhere(Instance(instance_uid="9"))
     assert await setup.content() == b"bucket"
@@ -228,23 +235,28 @@ async def test_an_instance_moves_and_not_for_ever(autojump_clock: MockClock) -> 
 
 async def test_bytes_that_are_wrong_are_had_from_the_other_place_once() -> None:
     setup, wrong = Setup(), errors.Damaged("of another instance")
-    async with setup.choice.fetch(Instance()) as one, setup.choice.fetch(Instance()) as another:
-        assert setup.choice.elsewhere(Instance(), wrong, one)
-        async with setup.choice.fetch(Instance()) as there:
-            assert setup.choice.elsewhere(Instance(), wrong, another)  # as wrong, and found out later
-            assert not setup.choice.elsewhere(Instance(), wrong, there)  # there is no third place
-    assert await setup.content() == b"bucket"
+    one, another = (setup.choice.retrieval(Instance()) for _ in range(2))
+    async with one.fetch(), another.fetch():
+        assert one.goes_elsewhere(wrong, resumes=False)
+        async with one.fetch():
+            assert another.goes_elsewhere(wrong, resumes=False)  # as wrong, and found out later
+            assert await setup.content() == b"bucket"
+            assert not one.goes_elsewhere(errors.Damaged("this too"), resumes=False)  # there is no third place
+            assert one.last_word(errors.Damaged("this too")) is wrong
+    assert setup.bucket.asked == 2
 
 
 async def test_what_the_bucket_sends_wrong_in_bulk_the_archive_may_send_right() -> None:
     setup, wrong = Setup(most=32 * MIB), errors.Damaged("of another instance")
     setup.choice.begin_bulk()
-    async with setup.choice.fetch(Instance()) as body:
-        assert setup.choice.elsewhere(Instance(), wrong, body)
+    retrieval = setup.choice.retrieval(Instance())
+    async with retrieval.fetch():
+        assert retrieval.goes_elsewhere(wrong, resumes=False)
     assert await setup.content() == b"wado"
-    large = Instance(instance_uid="large", size=40 * MIB)
-    async with setup.choice.fetch(large) as body:
-        assert not setup.choice.elsewhere(large, wrong, body)
+    retrieval = setup.choice.retrieval(Instance(instance_uid="large", size=40 * MIB))
+    async with retrieval.fetch():
+        assert not retrieval.goes_elsewhere(wrong, resumes=False)
+    assert retrieval.last_word(wrong) is wrong
 
 
 @pytest.mark.parametrize("pause", [0.0, 20.0, 31.0])
@@ -254,17 +266,17 @@ async def test_a_body_that_brings_nothing_for_too_long_is_given_up(pause: float,
     if pause <= TIMEOUT:
         assert len(await setup.content()) == 4 * 64 * 1024
     else:
-        with pytest.raises(errors.Truncated, match="no progress for 30 s"):
+        with pytest.raises(errors.DeadlinePassed, match=r"mock, Instance\(.*: no progress for 30 s"):
             await setup.content()
 
 
 async def test_a_drip_is_nothing_and_a_slow_reader_is_no_slow_body(autojump_clock: MockClock) -> None:
     setup = Setup()
     setup.wado.body = Body([b"x"] * 100, 1.0)
-    with pytest.raises(errors.Truncated):
+    with pytest.raises(errors.DeadlinePassed):
         await setup.content()
     setup.wado.body = Body([b"x"] * 20, 1.0)
-    async with setup.choice.fetch(Instance()) as body:
+    async with setup.choice.retrieval(Instance()).fetch() as body:
         async for _ in body:
             await trio.sleep(600)
 

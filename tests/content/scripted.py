@@ -6,7 +6,7 @@ import random
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import trio.testing
 
 from idcfs.content.blocks import MemoryTier
 from idcfs.content.disk import DiskTier
-from idcfs.content.instance import Body, Instance
+from idcfs.content.instance import Instance
 from idcfs.content.reader import Reader, Wish
 from idcfs.content.tiers import Tiers
 from idcfs.errors import IdcfsError
@@ -187,12 +187,16 @@ class ScriptedSource:
         finally:
             self.open_bodies -= 1
 
+    def retrieval(self, instance: Instance) -> ScriptedRetrieval:
+        """Goes from place to place with the source."""
+        return ScriptedRetrieval(self, instance)
+
     def starts_anywhere(self, instance: Instance) -> bool:
         """Whether the next fetch will know ranges."""
         script = self.scripts[instance.instance_uid]
         return (script[0] if isinstance(script, list) else script).ranges
 
-    def elsewhere(self, instance: Instance, reason: IdcfsError | None, body: Body | None = None) -> bool:
+    def elsewhere(self, instance: Instance, reason: IdcfsError | None = None) -> bool:
         """From the next place, if there is one."""
         self.reasons.append(reason)
         places = self.places.get(instance.instance_uid)
@@ -200,6 +204,23 @@ class ScriptedSource:
             return False
         self.scripts[instance.instance_uid] = places.pop(0)
         return True
+
+
+@dataclass
+class ScriptedRetrieval:
+    """One of the source's."""
+
+    source: ScriptedSource
+    instance: Instance
+
+    def fetch(self, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[ScriptedBody]:
+        return self.source.fetch(self.instance, start, stop)
+
+    def goes_elsewhere(self, error: IdcfsError, *, resumes: bool) -> bool:
+        return self.source.elsewhere(self.instance, error)
+
+    def last_word(self, error: IdcfsError) -> IdcfsError:
+        return error
 
 
 @dataclass
