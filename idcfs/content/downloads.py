@@ -88,9 +88,14 @@ class Downloads:
     # --- readers -----------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """:raises Replaced: if some of what has been handed out since it was opened is not to be relied on."""
+        """:raises Replaced, WrongSize: if some of what has been handed out since it was opened cannot be relied on."""
         if self._contradiction is not None:
             raise copy(self._contradiction)
+
+    def contradict(self, error: IdcfsError) -> None:
+        """What has come does not fit what is kept, or the size by which it was opened: see ``check``."""
+        if self._contradiction is None:
+            self._begin_anew(error)
 
     def get(self, size: int, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in a block that is arriving.
@@ -170,7 +175,7 @@ class Downloads:
     # --- what they show ----------------------------------------------------------------------------------------------
 
     def _learn(self, download: Download) -> None:
-        if isinstance(download.error, Replaced):
+        if isinstance(download.error, (Replaced, WrongSize)):
             self._begin_anew(download.error)
             return
         if download.proven_size is not None:

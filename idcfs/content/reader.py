@@ -101,6 +101,9 @@ class Reader:
             data = b"".join([await self._piece(downloads, size, one, end) for one in slices(offset, end)])
             downloads.check()
             return data
+        except WrongSize as error:
+            downloads.contradict(error)
+            raise
         finally:
             downloads.close()
 
@@ -181,9 +184,9 @@ class Reader:
             for following in self._tiers.next_on_disk(key, block):
                 self._nursery.start_soon(self._tiers.read_ahead, key, following)
 
-    def _part(self, instance: Instance, size: int, wanted: Slice, block: bytes) -> bytes:
+    @staticmethod
+    def _part(instance: Instance, size: int, wanted: Slice, block: bytes) -> bytes:
         if len(block) != min(BLOCK_BYTES, size - wanted.block * BLOCK_BYTES):
-            self._tiers.drop(instance.key)  # of the size and the block one is wrong: both are asked for again
             raise WrongSize(f"{instance}: the archive has not the {size} bytes expected")
         return block[wanted.start : wanted.stop]
 

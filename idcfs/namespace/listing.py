@@ -28,7 +28,7 @@ from ..stats import Stats
 from .catalog import Series
 from .names import INSTANCE_SUFFIX, instance_name, unescape
 from .nodes import MAX_ORDINAL
-from .store import SeriesStore
+from .store import Kept, SeriesStore
 
 ROUND_BYTES = 64 * KIB
 """Provisional sizes are rounded up to this."""
@@ -225,11 +225,16 @@ class Listings:
         self._note_size(listing)
 
     def learn_sizes(self, content: str, sizes: Mapping[str, int]) -> None:
-        """Take ``sizes``, in bytes by SOPInstanceUID, for exact in whatever shows ``content``."""
+        """Take ``sizes``, in bytes by SOPInstanceUID, for exact in whatever shows ``content`` and has none yet.
+
+        What is known already was proven by an answer, and its contents may be kept: another size is of other contents.
+        """
         for listing in [listing for listing in self._kept.values() if listing.content == content]:
-            for uid, size in sizes.items():
-                if (ordinal := listing.find(instance_name(uid))) is not None:
-                    self.remember_size(listing, ordinal, size)
+            known = {uid: listing.find(instance_name(uid)) for uid in sizes}
+            for uid, ordinal in known.items():
+                if ordinal is not None and listing.exact_size(ordinal) is None:
+                    self.remember_size(listing, ordinal, sizes[uid])
+            self._tell_of_other_sizes(listing, sizes)
 
     def forget_size(self, listing: Listing, ordinal: int) -> None:
         """Doubt a size: the next open asks the archive.
@@ -265,15 +270,16 @@ class Listings:
         content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
         kept = await self._store.load(content)
         await self._write_again()
-        uids, sizes = kept.uids, kept.sizes
+        uids, sizes, told = kept.uids, kept.sizes, dict[str, int]()
         if uids is None or not self._may_trust(row, series, uids, sizes):
-            uids, told = await self._ask(row, series, content, uids, where)
-            sizes = sizes | told
+            uids, told = await self._ask(row, series, content, kept, where)
+            sizes = told | sizes  # what is known was proven: see ``learn_sizes``
         if len(uids) > MAX_ORDINAL:
             raise Damaged(f"{where}: {len(uids)} instances are more than inode numbers have room for")
         # In a thread: 91,980 names take 0.4 s, which must not hold up everything else.
         listing = await trio.to_thread.run_sync(Listing, series, content, uids, sizes)
         self._note_size(listing)
+        self._tell_of_other_sizes(listing, told)
         if row in self._seen:
             listing.announce_again()
         self._check_same(row, listing, where)
@@ -293,9 +299,10 @@ class Listings:
         return len(kept) == series.instances and (bool(series.content) or row in self._seen)
 
     async def _ask(
-        self, row: int, series: Series, content: str, kept: tuple[str, ...] | None, where: str
+        self, row: int, series: Series, content: str, known: Kept, where: str
     ) -> tuple[tuple[str, ...], dict[str, int]]:
         """The archive's list, each instance once, and the sizes it tells; while it is away, the list it gave last."""
+        kept = known.uids
         try:
             listed = await self._lister(series)
         except (Unreachable, DeadlinePassed, QuotaSpent) as error:
@@ -310,14 +317,23 @@ class Listings:
             self._note_drift(content, f"{where}: the index lists {series.instances} instances, the archive {len(uids)}")
         if kept is None or set(kept) != set(uids):
             self._store.remember_list(content, uids)
-        for uid, size in listed.sizes.items():
-            self._store.remember_size(content, uid, size)
+        for uid in listed.sizes.keys() - known.sizes.keys():
+            self._store.remember_size(content, uid, listed.sizes[uid])
         return uids, dict(listed.sizes)
 
     def _note_size(self, listing: Listing) -> None:
         if listing.is_of_another_size:
             of = f"series {listing.series.series_uid}: its instances are not of the {listing.series.total_bytes} bytes"
             self._note_drift(listing.content, f"{of} in all that the index gives: it may be of another release")
+
+    def _tell_of_other_sizes(self, listing: Listing, told: Mapping[str, int]) -> None:
+        """That instances are of other sizes in another place than they were proven to be."""
+        found = ((uid, listing.find(instance_name(uid))) for uid in told)
+        known = {uid: listing.exact_size(ordinal) for uid, ordinal in found if ordinal is not None}
+        others = [uid for uid, size in known.items() if size != told[uid]]
+        if others:
+            one = f"instance {others[0]} is of {known[others[0]]} bytes, and listed with {told[others[0]]}"
+            log.warning("series %s: %s; %d others so", listing.series.series_uid, one, len(others) - 1)
 
     def _note_drift(self, content: str, message: str) -> None:
         """Once for each series: that it is not what the index says."""

@@ -191,6 +191,29 @@ async def test_sizes_that_a_bucket_tells_are_exact_at_once_and_kept(tmp_path: Pa
         assert (await listings.get(5, series())).exact_size(2) == 9
 
 
+async def test_a_size_that_was_proven_is_not_replaced_by_what_a_bucket_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive()
+    async with listings_of(archive, tmp_path) as listings:
+        listing = await listings.get(5, series())
+        listings.remember_size(listing, 0, 7)
+        listings.learn_sizes("uuid", {"1.2.3.0": 8, "1.2.3.1": 9})
+        assert [listing.exact_size(ordinal) for ordinal in range(3)] == [7, 9, None]
+        await listings.sync()
+    archive.sizes = dict.fromkeys(uids(3), 8)
+    for _ in range(2):
+        async with listings_of(archive, tmp_path, wants_sizes=True) as listings:
+            listing = await listings.get(5, series())
+            assert [listing.exact_size(ordinal) for ordinal in range(3)] == [7, 9, 8]
+            await listings.sync()
+    told = [record.message for record in caplog.records if "listed with" in record.message]
+    assert told == [
+        "series 1.2.3: instance 1.2.3.0 is of 7 bytes, and listed with 8; 0 others so",
+        "series 1.2.3: instance 1.2.3.0 is of 7 bytes, and listed with 8; 1 others so",
+    ]
+
+
 async def test_who_wants_sizes_asks_again_until_the_archive_tells_them(tmp_path: Path) -> None:
     archive = Archive()
     async with listings_of(archive, tmp_path) as listings:
