@@ -117,9 +117,13 @@ class InstanceFile:
             self._series.learn(self._ordinal, size)
         self._size = size
 
-    def was_replaced(self) -> bool:
-        """Whether what the kernel keeps of it is void."""
-        return self._reader.was_replaced(self._instance)
+    def has_void_pages(self) -> bool:
+        """Whether what the kernel keeps of it is not to be relied on.
+
+        What an archive may have replaced is none of it: the kernel keeps pages longer than anybody knows what they
+        were of.
+        """
+        return self._reader.was_replaced(self._instance) or not self._instance.is_fixed
 
     async def read(self, offset: int, length: int) -> bytes:
         try:

@@ -56,7 +56,7 @@ class Opened(NamedTuple):
     live: bool
     """The content is made at opening, and its size with it: nothing of it may be cached."""
     replaced: bool = False
-    """Other bytes have come than before: what is cached of it may be of either kind."""
+    """Other bytes have come than before, or may have: what is cached of it may be of either kind."""
 
 
 class Totals(NamedTuple):
@@ -201,8 +201,8 @@ class Filesystem:
         except BaseException:
             file.close()
             raise
-        resized, replaced = listing.announce(ordinal), file.was_replaced()
-        return Opened(self._keep(file), resized=resized, live=False, replaced=replaced)
+        resized, is_void = listing.announce(ordinal), file.has_void_pages()
+        return Opened(self._keep(file), resized=resized, live=False, replaced=is_void)
 
     async def read(self, handle: int, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length) of an open file, fewer only at its end.

@@ -243,6 +243,14 @@ async def test_what_was_replaced_is_not_kept_by_the_kernel(fs: Filesystem, sourc
     assert not (await fs.open(inode)).replaced
 
 
+async def test_what_may_have_been_replaced_is_not_kept_by_the_kernel(source: Source, tmp_path: Path) -> None:
+    with catalog_of([replace(row, crdc_series_uuid=None) for row in ROWS]) as catalog:
+        async with serving(source, catalog, tmp_path) as fs:
+            inode = (await at(fs, f"{SERIES}/1.9.1.dcm")).inode
+            for _ in range(2):
+                assert (await fs.open(inode)).replaced
+
+
 async def test_an_open_that_fails_leaves_nothing_open(fs: Filesystem, source: Source, stats: Stats) -> None:
     inode = (await at(fs, f"{SERIES}/1.9.1.dcm")).inode
     source.size = Gone("410")

@@ -85,6 +85,7 @@ class DiskTier:
         self._retry: float | None = None
         """When what could not be kept may be tried again."""
         self._memory: Callable[[Key, int], bytes | None] = lambda _key, _block: None
+        self._replaced: Callable[[Key], None] = lambda _key: None
         self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
         self._looking_up = trio.Lock()
         self._look_ups = trio.CapacityLimiter(1)
@@ -177,6 +178,10 @@ class DiskTier:
     def restore_from(self, memory: Callable[[Key, int], bytes | None]) -> None:
         """Keep again what has gone from here, by another's doing, and ``memory`` still has when it is used."""
         self._memory = memory
+
+    def tell_of_replaced(self, replaced: Callable[[Key], None]) -> None:
+        """Call ``replaced`` with an instance of which another mount keeps other bytes now than were kept."""
+        self._replaced = replaced
 
     def evicted(self, key: Key, block: int) -> None:
         """A block is in memory no longer: should it wait to be written, it is time."""
@@ -389,6 +394,7 @@ class DiskTier:
         self._stats.count("disk_damaged", found is Miss.DAMAGED)
         if found is Miss.REPLACED:
             self._known.doubt(key)
+            self._replaced(key)
         else:
             self._known.forget(key, block)
         if found in (Miss.ABSENT, Miss.DAMAGED):

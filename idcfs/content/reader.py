@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import trio
 
-from ..errors import WrongSize
+from ..errors import Replaced, WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
 from .amounts import affordable_ahead
@@ -50,6 +50,7 @@ class Reader:
         self._replaced: set[Key] = set()
         self._means = Means(source, tiers, self._settings, self._slots, self._replaced.add, nursery, stats)
         self._downloads: dict[Key, Downloads] = {}
+        tiers.tell_of_replaced(self._void)
         stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
 
     def open(self, instance: Instance) -> Downloads:
@@ -70,6 +71,14 @@ class Reader:
             return False
         self._replaced.remove(instance.key)
         return True
+
+    def _void(self, key: Key) -> None:
+        """Another mount has dropped an instance and keeps other bytes of it: nothing that is known of it is left."""
+        if (downloads := self._downloads.get(key)) is not None:
+            downloads.contradict(Replaced(f"{downloads.instance}: another mount has found other bytes of it"))
+        else:
+            self._replaced.add(key)
+            self._tiers.drop(key)
 
     def _forget(self, downloads: Downloads) -> None:
         if self._downloads.get(downloads.instance.key) is downloads:

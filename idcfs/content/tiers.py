@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from ..errors import Replaced
 from ..settings import BLOCK_BYTES, MIB
@@ -24,6 +24,10 @@ class Tiers:
         self._disk = disk
         memory.tell_of_evictions(disk.evicted)
         disk.restore_from(memory.get)
+
+    def tell_of_replaced(self, replaced: Callable[[Key], None]) -> None:
+        """Call ``replaced`` with an instance that another mount has found to be replaced: all that was read is old."""
+        self._disk.tell_of_replaced(replaced)
 
     @property
     def capacity(self) -> int:

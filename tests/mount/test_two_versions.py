@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
@@ -15,8 +20,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from idcfs.settings import MIB
 from scripts.harness import Mount
 from tests.data import write_index
-from tests.mount.conftest import MountMaker
-from tests.mount.stage import counters
+from tests.mount.conftest import MountMaker, eventually
+from tests.mount.stage import counters, forget_pages
 from tests.twin.client import Twin
 
 SERIES = "1.2.3.4.5"
@@ -40,14 +45,20 @@ def write(path: Path, size: int, version: int) -> bytes:
 
 
 @contextmanager
+def one_place(place: Path, files: dict[str, bytes], name: str = "archive", **knobs: Any) -> Iterator[Twin]:
+    """An archive with these files by SOPInstanceUID."""
+    for uid, data in files.items():
+        path = place / name / SERIES / f"{uid}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with Twin(data=place / name, **knobs) as twin:
+        yield twin
+
+
+@contextmanager
 def two_places(place: Path, archive: dict[str, bytes], buckets: dict[str, bytes]) -> Iterator[tuple[Twin, Twin]]:
     """The archive and the buckets, with these files by SOPInstanceUID."""
-    for name, files in (("archive", archive), ("buckets", buckets)):
-        for uid, data in files.items():
-            path = place / name / SERIES / f"{uid}.dcm"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    with Twin(data=place / "archive") as wado, Twin(data=place / "buckets") as bucket:
+    with one_place(place, archive) as wado, one_place(place, buckets, "buckets") as bucket:
         yield wado, bucket
 
 
@@ -66,6 +77,15 @@ def result_of(call: Callable[[], bytes]) -> bytes | int:
         return call()
     except OSError as error:
         return error.errno or 0
+
+
+def sync(path: Path) -> None:
+    """Have on disk what the mount has fetched."""
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 @pytest.mark.parametrize("newer_bytes", [5 * MIB, 3_500_000, 5_000_000])
@@ -88,3 +108,79 @@ def test_a_size_that_was_proven_is_not_replaced_by_one_that_a_bucket_lists(
         for _ in range(2):
             assert path.read_bytes() == newer
         assert f"instance {X} is of {newer_bytes} bytes, and listed with 4000000" in log_of()
+
+
+@pytest.fixture
+def replaceable(tmp_path: Path) -> Callable[[Path], Path]:
+    """Makes an index without content UUIDs."""
+
+    def make(files: Path) -> Path:
+        path = write_index(files, tmp_path / "index.parquet", "replaced")
+        table = pq.read_table(path)
+        number = table.schema.get_field_index("crdc_series_uuid")
+        nothing = pa.array([None] * len(table), pa.large_string())
+        pq.write_table(table.set_column(number, table.schema.field(number), nothing), path)
+        return path
+
+    return make
+
+
+def replace_at(twin: Twin, place: Path, uid: str, data: bytes) -> None:
+    """From here on the archive has other bytes."""
+    (place / "archive" / SERIES / f"{uid}.dcm").write_bytes(data)
+    twin.restart()
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_what_another_mount_has_found_to_be_replaced_is_not_read_on(
+    is_fixed: bool, mount: MountMaker, tmp_path: Path, replaceable: Callable[[Path], Path]
+) -> None:
+    older, newer = versions(tmp_path, X, 12 * MIB, 12 * MIB)
+    with one_place(tmp_path, {X: older}, ranges=is_fixed) as twin:
+        files = tmp_path / "archive"
+        index = write_index(files, tmp_path / "index.parquet", "replaced") if is_fixed else replaceable(files)
+        options = ("--index", index, *NO_PREFETCH)
+        here = file_of(mount(twin.url, *options, "--memory-cache", "2MiB", at="here"), X)
+        assert here.read_bytes() == older
+        sync(here)
+        with here.open("rb", buffering=0) as file:
+            forget_pages(here)
+            assert os.pread(file.fileno(), 3 * MIB, 0) == older[: 3 * MIB]
+            replace_at(twin, tmp_path, X, newer)
+            there = file_of(mount(twin.url, *options, "--cache-size", "8MiB", at="there"), X)
+            assert result_of(there.read_bytes) == errno.EIO  # some of it was evicted
+            assert there.read_bytes() == newer
+            sync(there)
+            os.posix_fadvise(file.fileno(), 4 * MIB, 0, os.POSIX_FADV_DONTNEED)
+            for offset in (8 * MIB, 5 * MIB):
+                assert result_of(partial(os.pread, file.fileno(), MIB, offset)) == errno.EIO
+        for _ in range(2):
+            assert here.read_bytes() == newer
+
+
+def test_the_kernel_keeps_no_pages_longer_than_it_is_known_what_they_are_of(
+    mount: MountMaker, tmp_path: Path, replaceable: Callable[[Path], Path]
+) -> None:
+    older, newer = versions(tmp_path, X, 24 * MIB, 24 * MIB)
+    (other,) = versions(tmp_path, Y, 12 * MIB)
+    with one_place(tmp_path, {X: older, Y: other}) as twin:
+        index = replaceable(tmp_path / "archive")
+        made = mount(twin.url, "--index", index, "--memory-cache", "8MiB", "--cache-size", "0", *NO_PREFETCH)
+        path = file_of(made, X)
+        with path.open("rb", buffering=0) as file:
+            assert os.pread(file.fileno(), 10 * MIB, 0) == older[: 10 * MIB]
+        assert file_of(made, Y).read_bytes() == other  # in place of that in memory
+        assert eventually(lambda: counters(made)["running_downloads"] == 0)
+        replace_at(twin, tmp_path, X, newer)
+        assert path.read_bytes() == newer
+
+
+def test_the_kernel_keeps_pages_of_what_a_content_uuid_names(mount: MountMaker, tmp_path: Path) -> None:
+    (data,) = versions(tmp_path, X, 6 * MIB)
+    with one_place(tmp_path, {X: data}) as twin:
+        made = mount(twin.url, "--index", write_index(tmp_path / "archive", tmp_path / "index.parquet", "kept"))
+        path = file_of(made, X)
+        assert path.read_bytes() == data
+        asked = counters(made)
+        assert path.read_bytes() == data
+        assert (counters(made)["hits"], counters(made)["misses"]) == (asked["hits"], asked["misses"])
