@@ -8,7 +8,7 @@ for too long, has said its last word.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -30,7 +30,7 @@ class InstanceKey(DicomwebInstance, BucketInstance, Protocol):
     def key(self) -> tuple[str, str]: ...
 
 
-class InstancePlace(Protocol):
+class InstancePlace(Hashable, Protocol):
     """Where instances can be had."""
 
     def fetch(
@@ -76,6 +76,11 @@ class Retrieval:
         self._timeout_seconds = timeout_seconds
         self._failed: dict[InstancePlace, IdcfsError] = {}  # what each has said last
         self._here: InstancePlace | None = None  # where the last body came from
+
+    @property
+    def place(self) -> InstancePlace | None:
+        """Where the last body came from."""
+        return self._here
 
     @asynccontextmanager
     async def fetch(self, start: int = 0, stop: int | None = None) -> AsyncIterator[InstanceBody]:

@@ -129,6 +129,13 @@ class Arrival:
         """Whether what follows in the body is not wanted any more: see ``cut``."""
         return self._is_cut and self.has_all
 
+    @property
+    def touches_known(self) -> bool:
+        """Whether the next body is compared with what is known where it begins, or at least where it ends."""
+        is_seen_before = self.position > self.start or (self.start > 0 and self._first in self._seams)
+        is_seen_after = self.stop is not None and self.stop // BLOCK_BYTES in self._seams
+        return is_seen_before or is_seen_after or bool(self._after)
+
     def is_to_come(self, wanted: Slice) -> bool:
         """Whether the wanted bytes lie in the block that is arriving or in a later one of those asked for."""
         return wanted.block >= self._block and (self.stop is None or wanted.block * BLOCK_BYTES < self.stop)
@@ -291,6 +298,8 @@ class Arrival:
         self._pieces.append(piece)
         self._filled += len(piece)
         self._check(whole=False)
+        if self._block == 0 and self._checked and self._filled - len(piece) < SEAM_BYTES <= self._filled:
+            self._seams.see(0, self._joined()[:SEAM_BYTES])
         if self._filled == BLOCK_BYTES and self.position != self._end:
             self._keep()
 

@@ -12,7 +12,7 @@ _BREAKS_WITHOUT_PROGRESS = 3
 """And so are those, one after the other, that bring hardly more."""
 _MAX_BREAKS = 8
 """Where the source starts at 0 only, each one costs the bytes received so far once more."""
-_MAX_PLACES = 3
+MAX_PLACES = 3
 """Places from which one download fetches, one after the other, whatever the source says of more."""
 
 
@@ -27,7 +27,7 @@ class Attempts:
     @property
     def may_go_elsewhere(self) -> bool:
         """Whether one more place may be asked for."""
-        return self._places < _MAX_PLACES
+        return self._places < MAX_PLACES
 
     def go_elsewhere(self) -> None:
         """From here on it comes from another place, which has broken off nothing yet."""

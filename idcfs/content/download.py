@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from copy import copy
+from functools import partial
 
 import trio
 
@@ -24,15 +25,15 @@ from .amounts import HEADER_BYTES
 from .arrival import Arrival
 from .attempts import RESTART_SECONDS, Attempts
 from .blocks import Slice
+from .bodies import Bodies
 from .instance import Body, Instance, Retrieval, Source
+from .places import Places
 from .seams import Seams
 from .slots import Slot, Slots
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-_OPENING_GRACE_SECONDS = 0.5
-"""A source that does not get a body gives up by itself after the same timeout, and knows better why: it goes first."""
 _SPARE_AFTER_SECONDS = 0.2
 """How long a download stands still before it has to give way to others: far longer than a reader's pause between two
 reads, far shorter than anybody's patience."""
@@ -57,6 +58,7 @@ class Download:
         store: Callable[[int, bytes], None],
         room: Callable[[], Awaitable[None] | None],
         seams: Seams,
+        places: Places,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
@@ -65,6 +67,7 @@ class Download:
         :param store: called with each whole block, in order.
         :param room: None where more can be stored, else what waits until it can.
         :param seams: what other downloads of the instance have shown where they meet.
+        :param places: those that need not be compared with what is known.
         :param start: where bytes are wanted from, and ``stop``, up to where: see ``Arrival``.
         """
         self.urgent = False
@@ -78,7 +81,9 @@ class Download:
         self._instance = instance
         self._settings = settings
         self._room = room
-        self._arrival = Arrival(instance, size, store, seams, start, stop)
+        self._part = partial(Arrival, instance, size, store, seams)
+        self._arrival = self._part(start, stop)
+        self._places = places
         self.error: IdcfsError | None = None
         """Why it failed, if it did."""
         self._attempts = Attempts()
@@ -286,12 +291,12 @@ class Download:
     # --- the fetch ---------------------------------------------------------------------------------------------------
 
     async def _fetch(self, retrieval: Retrieval, slot: Slot) -> None:
+        bodies = Bodies(self._instance, self._places, self._part, retrieval, self._progress, slot)
         while True:
             before = self._arrival.position
-            self._progress.postpone(_OPENING_GRACE_SECONDS)
             try:
-                async with retrieval.fetch(self._arrival.resume_at, self._arrival.asked_stop) as body:
-                    return await self._receive(body, slot)
+                async with bodies.next_of(self._arrival) as body:
+                    return await self._receive(body, bodies, slot)
             except IdcfsError as error:
                 gained = self._arrival.position - before
                 may_break = isinstance(error, Truncated) and self._attempts.break_off(gained)
@@ -309,19 +314,17 @@ class Download:
             return False
         log.info("%s: %s; going on from another place after byte %d", self._instance, error, self._arrival.position)
         self._attempts.go_elsewhere()
+        self._places.expect_another()
         self._arrival.forget_unproven()
         return True
 
-    async def _receive(self, body: Body, slot: Slot) -> None:
-        self._progress.postpone(-_OPENING_GRACE_SECONDS)
-        self._arrival.begin(body.start, body.stop, body.size)
+    async def _receive(self, body: Body, bodies: Bodies, slot: Slot) -> None:
         began = trio.current_time()
         async for chunk in body:
             known = min(len(chunk), self._arrival.known_ahead)
-            self._progress.repeat(known, trio.current_time() - began)
-            self._progress.advance(len(chunk) - known)
-            slot.advance(len(chunk))
+            bodies.advance(len(chunk), known, trio.current_time() - began)
             for _ in self._arrival.take(chunk):
+                bodies.note(self._arrival)
                 self._hand_out()
                 await self._make_room()
                 await self._stand_still(slot)
@@ -329,6 +332,7 @@ class Download:
                 break
             began = trio.current_time()
         self._arrival.end()
+        bodies.note(self._arrival)
         self._hand_out()
 
     def _hand_out(self) -> None:

@@ -5,7 +5,7 @@ Nothing of the middle is asked for before the beginning has shown that the sourc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from .amounts import FAR_BYTES, REQUEST_BYTES
 from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
+from .places import Places
 from .seams import Seams
 from .slots import Slots
 from .tiers import Tiers
@@ -31,6 +32,8 @@ class Means:
     tiers: Tiers
     settings: ContentSettings
     slots: Slots
+    agreed: Callable[[Key], set[Hashable]]
+    """Gives the places that have been found to hold the same bytes of an instance."""
     replaced: Callable[[Key], None]
     """Called with an instance of which other bytes came than before."""
     nursery: trio.Nursery
@@ -54,6 +57,10 @@ class Fetching:
         self._over = over
         self._is_proven = False
         self._seams = Seams(instance)
+        self.places = self._no_contradiction_yet()
+
+    def _no_contradiction_yet(self) -> Places:
+        return Places(self.means.agreed(self.instance.key), self.has, self._seams)
 
     def is_ranged(self, size: int) -> bool:
         """Whether an instance of ``size`` bytes is read in ranges."""
@@ -112,7 +119,8 @@ class Fetching:
         tiers, settings = self.means.tiers, self.means.settings
         end = None if stop is None or (size is not None and stop * BLOCK_BYTES >= size) else stop * BLOCK_BYTES
         store = partial(self._store, self._seams)
-        download = Download(self.instance, size, settings, store, tiers.room, self._seams, start * BLOCK_BYTES, end)
+        bound = start * BLOCK_BYTES, end
+        download = Download(self.instance, size, settings, store, tiers.room, self._seams, self.places, *bound)
         self.running[download] = None
         self.means.stats.count("downloads")
         return download
@@ -155,6 +163,8 @@ class Fetching:
     def begin_anew(self, contradiction: IdcfsError) -> None:
         """Of all that has come, nothing is to be relied on: who waits for it is told ``contradiction``."""
         self._is_proven, self._seams = False, Seams(self.instance)
+        self.means.agreed(self.instance.key).clear()
+        self.places = self._no_contradiction_yet()
         for download in self.running:
             download.cancel(contradiction)
         self.running.clear()

@@ -69,6 +69,10 @@ class Retrieval(Protocol):
         A body that starts at 0 although another start was asked for goes to the instance's end.
         """
 
+    @property
+    def place(self) -> Hashable:
+        """Where the last body came from: equal for what comes from the same place."""
+
     def goes_elsewhere(self, error: IdcfsError, *, resumes: bool) -> bool:
         """Whether the next ``fetch`` asks another place.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import trio
+from cachetools import LRUCache
 
 from ..errors import Replaced, WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
@@ -17,6 +18,9 @@ from .fetching import Means
 from .instance import Instance, Source
 from .slots import Slots
 from .tiers import Tiers
+
+_PLACED = 10_000
+"""Instances of which it is remembered, for some 500 bytes each, in which places they are the same."""
 
 
 class Wish:
@@ -48,7 +52,10 @@ class Reader:
         self._stats = stats
         self._slots = Slots(settings.max_downloads)
         self._replaced: set[Key] = set()
-        self._means = Means(source, tiers, self._settings, self._slots, self._replaced.add, nursery, stats)
+        self._agreed: LRUCache[Key, set[Hashable]] = LRUCache(_PLACED)
+        self._means = Means(
+            source, tiers, self._settings, self._slots, self._agreed_of, self._replaced.add, nursery, stats
+        )
         self._downloads: dict[Key, Downloads] = {}
         tiers.tell_of_replaced(self._void)
         stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
@@ -71,6 +78,9 @@ class Reader:
             return False
         self._replaced.remove(instance.key)
         return True
+
+    def _agreed_of(self, key: Key) -> set[Hashable]:
+        return self._agreed.setdefault(key, set())
 
     def _void(self, key: Key) -> None:
         """Another mount has dropped an instance and keeps other bytes of it: nothing that is known of it is left."""

@@ -28,8 +28,12 @@ class Seams:
         """Whether it is known what stands before ``block``."""
         return block in self._digests
 
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._digests)
+
     def see(self, block: int, before: bytes) -> None:
-        """Before ``block`` stands what ``before`` ends with: no fewer than ``SEAM_BYTES``.
+        """Before ``block`` stands what ``before`` ends with: no fewer than ``SEAM_BYTES``; of 0, those after it.
 
         :raises Replaced: if something else stood there before.
         """

@@ -50,7 +50,10 @@ class Streams:
     def _goes_elsewhere(self, size: int) -> bool:
         """Whether there is a place from which it can be had in ranges."""
         fetching = self._fetching
-        return fetching.could_be_ranged(size) and fetching.means.source.elsewhere(fetching.instance)
+        goes = fetching.could_be_ranged(size) and fetching.means.source.elsewhere(fetching.instance)
+        if goes:
+            fetching.places.expect_another()
+        return goes
 
     def next_part(self, size: int | None, block: int) -> tuple[int, int | None]:
         """What to ask for, [start, stop), where ``block`` is missing: up to what is kept.

@@ -6,7 +6,7 @@ import random
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -118,6 +118,7 @@ class ScriptedBody:
         self.start = start
         self.stop = stop
         self.size = script.announced
+        self.place = source.left[uid]
         self._source = source
         self._uid = uid
         self._script = script
@@ -162,6 +163,8 @@ class ScriptedSource:
     """For each instance, how other places have it, which are gone to one after the other."""
     reasons: list[IdcfsError | None] = field(default_factory=list)
     """Those for which another place was asked for."""
+    left: Counter[str] = field(default_factory=Counter)
+    """How many places were left, for each instance."""
     open_bodies: int = 0
     most_open_bodies: int = 0
 
@@ -203,6 +206,7 @@ class ScriptedSource:
         if not places:
             return False
         self.scripts[instance.instance_uid] = places.pop(0)
+        self.left[instance.instance_uid] += 1
         return True
 
 
@@ -212,9 +216,14 @@ class ScriptedRetrieval:
 
     source: ScriptedSource
     instance: Instance
+    place: int = 0
+    """How many places had been left before the last body came."""
 
-    def fetch(self, start: int = 0, stop: int | None = None) -> AbstractAsyncContextManager[ScriptedBody]:
-        return self.source.fetch(self.instance, start, stop)
+    @asynccontextmanager
+    async def fetch(self, start: int = 0, stop: int | None = None) -> AsyncIterator[ScriptedBody]:
+        async with self.source.fetch(self.instance, start, stop) as body:
+            self.place = body.place
+            yield body
 
     def goes_elsewhere(self, error: IdcfsError, *, resumes: bool) -> bool:
         return self.source.elsewhere(self.instance, error)

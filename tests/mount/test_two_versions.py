@@ -20,9 +20,10 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from idcfs.settings import MIB
 from scripts.harness import Mount
 from tests.data import write_index
-from tests.mount.conftest import MountMaker, eventually
+from tests.mount.conftest import MountMaker
 from tests.mount.stage import counters, forget_pages
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 SERIES = "1.2.3.4.5"
 X, Y = f"{SERIES}.1", f"{SERIES}.2"
@@ -184,3 +185,28 @@ def test_the_kernel_keeps_pages_of_what_a_content_uuid_names(mount: MountMaker, 
         asked = counters(made)
         assert path.read_bytes() == data
         assert (counters(made)["hits"], counters(made)["misses"]) == (asked["hits"], asked["misses"])
+
+
+def test_a_seek_that_a_bucket_serves_is_compared_with_what_came_by_wado(mount: MountMaker, tmp_path: Path) -> None:
+    newer, older = versions(tmp_path, X, 24 * MIB, 24 * MIB)
+    with two_places(tmp_path, {X: newer}, {X: older}) as (wado, bucket):
+        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "drift")
+        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *NO_PREFETCH)
+        path = file_of(made, X)
+        with path.open("rb", buffering=0) as file:
+            assert os.pread(file.fileno(), MIB, 0) == newer[:MIB]
+            for offset in (20 * MIB, 20 * MIB, 8 * MIB):
+                assert result_of(partial(os.pread, file.fileno(), MIB, offset)) == errno.EIO
+        again = {result_of(path.read_bytes) for _ in range(2)}
+        assert again in ({newer}, {older})
+
+
+def test_a_seek_that_a_bucket_serves_costs_one_request_more_for_each_file(mount: MountMaker, tmp_path: Path) -> None:
+    (data,) = versions(tmp_path, X, 24 * MIB)
+    with two_places(tmp_path, {X: data}, {X: data}) as (wado, bucket):
+        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "same")
+        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *NO_PREFETCH)
+        with file_of(made, X).open("rb", buffering=0) as file:
+            for offset in (0, 20 * MIB):
+                assert os.pread(file.fileno(), 4096, offset) == data[offset : offset + 4096]
+        assert bucket.counters()["requests"] == {"bucket_list": 1, "bucket_object": 2}
