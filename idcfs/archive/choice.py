@@ -30,6 +30,9 @@ _PREFERRED_SECONDS = 600.0
 """How long an instance that one place could not serve is asked for at the other one first; so with a whole series."""
 _MAX_PREFERRED = 100_000
 
+_FROM_BUCKET = "from its bucket"
+"""Of what is logged of files and series that come from there, one line a minute is enough."""
+
 log = logging.getLogger(__name__)
 
 
@@ -214,7 +217,8 @@ class Choice:
     def _prefer(self, instance: InstanceKey, place: InstancePlace, why: str) -> None:
         if self._preferred.get(instance.key) is not place:
             where = "its bucket" if place is self._buckets else self._settings.spoken_name
-            log.info("%s comes from %s: %s", instance, where, why, extra={"kind": f"from {where}"})
+            kind = _FROM_BUCKET if place is self._buckets else "from the archive"
+            log.info("%s comes from %s: %s", instance, where, why, extra={"kind": kind})
         self._preferred[instance.key] = place
 
 
@@ -242,7 +246,8 @@ class _AbsentSeries:
     def note_absent(self, series: SeriesKey) -> None:
         """The archive says that it has nothing of ``series``."""
         if series not in self:
-            log.info("series %s comes from its bucket: %s does not have it", series.series_uid, self._archive)
+            why = f"{self._archive} does not have it"
+            log.info("series %s comes from its bucket: %s", series.series_uid, why, extra={"kind": _FROM_BUCKET})
         self._listed.pop(_path(series), None)
         self._absent[_path(series)] = True
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from idcfs.errors import IdcfsError, Replaced, WrongSize
 from idcfs.settings import KIB, MIB
 from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
-from tests.content.scripted import Setup, dicom, reading, sound
+from tests.content.scripted import ScriptedRetrieval, Setup, dicom, reading, sound
 
 HEADER = 100 * KIB
 OTHER = DATA[:HEADER] + dicom("other", SIZE)[HEADER:]
@@ -125,7 +125,7 @@ async def test_a_source_that_sends_each_answer_from_another_place_is_an_error(
     async with reading(ranged(DATA)) as setup:
         setup.reader.open(ONE)
         await read(setup, 0, 10)
-        monkeypatch.setattr(setup.source, "place_of", lambda _: object())
+        monkeypatch.setattr(ScriptedRetrieval, "place", property(lambda _: object(), lambda *_: None))
         with pytest.raises(IdcfsError, match="another place whenever"):
             await read(setup, 30 * MIB, 10)
         setup.reader.close(ONE)
