@@ -13,7 +13,8 @@
     ├── Damaged             a body that is not the stored instance
     │   ├── Truncated       a body that ended early: worth another try
     │   ├── WrongSize       a body of another length than was known: one of the two is wrong
-    │   └── Replaced        a body of other bytes than came before: one of the two is wrong
+    │   ├── Replaced        a body of other bytes than came before: one of the two is wrong
+    │   └── NoInstance      bytes that are certainly a file's own, and no DICOM
     ├── NotADirectory       a file where a directory is needed
     └── IsADirectory        a directory where a file is needed
 
@@ -94,6 +95,10 @@ class WrongSize(Damaged):
 
 class Replaced(Damaged):
     """A body of other bytes than those that came before, or are kept."""
+
+
+class NoInstance(Damaged):
+    """A file that is certainly no instance: to ask again would not help."""
 
 
 class NotADirectory(IdcfsError):

@@ -225,6 +225,7 @@ ERRNOS = {
     errors.Truncated: errno.EIO,
     errors.WrongSize: errno.EIO,
     errors.Replaced: errno.EIO,
+    errors.NoInstance: errno.EIO,
     errors.Refused: errno.EIO,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..errors import Damaged, DeadlinePassed, Truncated
+from ..errors import Damaged, DeadlinePassed, NoInstance, Truncated
 from ..filemeta import UID, FileMeta, parse_file_meta
 from ..settings import KIB
 from .body import open_body
@@ -21,10 +21,6 @@ HEADS_AT_ONCE = 24
 """Of all series together, as many as downloads: the other connections stay free for listings and contents."""
 _HEAD_BYTES = (1 * KIB, 64 * KIB)
 """How much of a file is read for its file meta, of 200-1,000 bytes; the second where the first is not enough."""
-
-
-class NoInstance(Damaged):
-    """A file that is certainly no instance: to ask again would not help."""
 
 
 class Heads:

@@ -24,11 +24,11 @@ import trio
 from cachetools import LRUCache
 
 from ..deadline import Progress
-from ..errors import AccessDenied, Damaged, Gone, IdcfsError, Refused, first_of
+from ..errors import AccessDenied, Damaged, Gone, IdcfsError, NoInstance, Refused, first_of
 from ..flight import SingleFlight
 from ..settings import MIB, ArchiveSettings, BucketSettings
 from .circuit import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
-from .heads import HEADS_AT_ONCE, Heads, NoInstance
+from .heads import HEADS_AT_ONCE, Heads
 from .objects import ListedObject, Page, parse_page
 from .transport import Transport
 
