@@ -163,7 +163,7 @@ async def test_after_a_break_the_source_may_know_no_ranges_any_more(tmp_path: Pa
         assert await read(setup) == DATA
 
 
-async def test_a_range_that_ends_early_is_no_end(tmp_path: Path, autojump_clock: object) -> None:
+async def test_a_range_that_ends_early_is_no_end(tmp_path: Path) -> None:
     await fill(tmp_path, 0, 1, 6)
     short = Script(DATA[: 3 * MIB + 5], announced=SIZE, ranges=True)
     async with reading([short, short, sound(DATA, ranges=True)], directory=tmp_path) as setup:
