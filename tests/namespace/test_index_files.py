@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idcfs.errors import UsageError
-from idcfs.namespace import build
 from idcfs.namespace.catalog import Catalog
+from idcfs.namespace.columns import read_index
 from idcfs.namespace.index import open_catalog
 from idcfs.namespace.names import escape
 from idcfs.namespace.nodes import Level
+from idcfs.namespace.table import catalog_table
 from tests.namespace.making import INDEX, ROW, catalogs, children, is_right, patient, table_of, write_rows
 from tests.unprivileged import as_nobody
 
@@ -61,7 +62,7 @@ def test_a_file_that_is_not_parquet_is_no_index(tmp_path: Path, content: bytes) 
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"mine\.csv cannot be read as a parquet index: .+"):
-        build.read_index(path)
+        read_index(path)
 
 
 @settings(patient, max_examples=50)
@@ -77,7 +78,7 @@ def test_a_damaged_parquet_file_is_an_index_or_no_index_and_nothing_else(
     path.write_bytes(damaged)
     answer = ""
     try:
-        assert Catalog(build.catalog_table(build.read_index(path), {})).rows >= 1
+        assert Catalog(catalog_table(read_index(path), {})).rows >= 1
     except UsageError as error:
         answer = str(error)
     assert answer == "" or answer.startswith(str(path))
@@ -87,7 +88,7 @@ def test_a_damaged_parquet_file_is_an_index_or_no_index_and_nothing_else(
 @pytest.mark.parametrize("name", INDEX.names[:6])
 def test_an_index_needs_its_columns(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=rf"mine\.parquet has no column {name}: an index needs collection_id, "):
-        build.read_index(foreign(tmp_path / "mine.parquet", **{name: None}))
+        read_index(foreign(tmp_path / "mine.parquet", **{name: None}))
 
 
 BAD_COLUMNS: list[tuple[str, Any]] = [
@@ -117,25 +118,25 @@ BAD_COLUMNS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "column"), BAD_COLUMNS, ids=str)
 def test_a_column_of_other_things_is_refused(tmp_path: Path, name: str, column: Any) -> None:
     with pytest.raises(UsageError, match=r"mine\.parquet cannot be read as a parquet index: .+"):
-        build.read_index(foreign(tmp_path / "mine.parquet", **{name: column}))
+        read_index(foreign(tmp_path / "mine.parquet", **{name: column}))
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     table = table_of([ROW])
     pq.write_table(table.append_column("PatientID", table.column("PatientID")), tmp_path / "mine.parquet")
     with pytest.raises(UsageError, match=r"mine\.parquet cannot be read"):
-        build.read_index(tmp_path / "mine.parquet")
+        read_index(tmp_path / "mine.parquet")
 
 
 def test_an_index_without_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine\.parquet lists no series"):
-        build.read_index(write_rows(tmp_path / "mine.parquet", []))
+        read_index(write_rows(tmp_path / "mine.parquet", []))
 
 
 def test_a_file_that_may_not_be_read_is_refused(source: Path) -> None:
     source.chmod(0)
     with as_nobody(), pytest.raises(UsageError, match=r"index\.parquet cannot be read.*Permission denied"):
-        build.read_index(source)
+        read_index(source)
 
 
 GOOD_COLUMNS: list[tuple[str, Any]] = [
@@ -152,7 +153,7 @@ GOOD_COLUMNS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "column"), GOOD_COLUMNS, ids=str)
 def test_a_column_of_another_type_with_the_same_values_is_as_good(tmp_path: Path, name: str, column: Any) -> None:
     source = foreign(tmp_path / "mine.parquet", **{name: column})
-    catalog = Catalog(build.catalog_table(build.read_index(source), {}))
+    catalog = Catalog(catalog_table(read_index(source), {}))
     assert is_right(catalog)
     assert catalog.series(0).instances == 2
     assert catalog.value(Level.PATIENT, 0) == "P1"
@@ -161,7 +162,7 @@ def test_a_column_of_another_type_with_the_same_values_is_as_good(tmp_path: Path
 def test_only_some_columns_are_needed_and_others_do_no_harm(tmp_path: Path) -> None:
     table = table_of([ROW]).drop_columns(INDEX.names[6:]).append_column("Modality", pa.array([["CT"]]))
     pq.write_table(table, tmp_path / "mine.parquet")
-    catalog = Catalog(build.catalog_table(build.read_index(tmp_path / "mine.parquet"), {}))
+    catalog = Catalog(catalog_table(read_index(tmp_path / "mine.parquet"), {}))
     assert is_right(catalog)
     assert catalog.series(0).content == ""
     assert catalog.series(0).transfer_syntaxes == frozenset()
@@ -170,7 +171,7 @@ def test_only_some_columns_are_needed_and_others_do_no_harm(tmp_path: Path) -> N
 def test_many_row_groups_are_one_index(tmp_path: Path) -> None:
     rows = [replace(ROW, SeriesInstanceUID=f"1.2.{number}") for number in range(100)]
     pq.write_table(table_of(rows), tmp_path / "mine.parquet", row_group_size=7)
-    assert Catalog(build.catalog_table(build.read_index(tmp_path / "mine.parquet"), {})).rows == 100
+    assert Catalog(catalog_table(read_index(tmp_path / "mine.parquet"), {})).rows == 100
 
 
 def test_hostile_names_survive_the_way_through_the_builder_s_process(tmp_path: Path, cache: Path) -> None:

@@ -15,8 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idcfs.errors import IdcfsError, UsageError
-from idcfs.namespace import build, index
+from idcfs.namespace import index
 from idcfs.namespace.catalog import Catalog
+from idcfs.namespace.columns import read_records
 from idcfs.namespace.index import search_catalog
 from tests.namespace.making import Record, any_text, hostile, patient
 from tests.namespace.searched import HERE, Server
@@ -37,7 +38,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def parsed(lines: Sequence[bytes]) -> tuple[str, list[tuple[object, ...]]]:
-    collection, records = build.read_records(lines)
+    collection, records = read_records(lines)
     return collection, [tuple(record) for record in records]
 
 
