@@ -24,6 +24,7 @@ from .cli_warm import warm
 from .console import OneLine, Place
 from .daemon import run_detached
 from .errors import IdcfsError
+from .layout import NAMED_LAYOUTS
 from .running import idcfs_at, read_status
 from .settings import (
     GIB,
@@ -80,6 +81,14 @@ def main() -> None:
     metavar=f"{PACKAGED}|{QIDO}|FILE",
     help="What is listed: the index of the idc-index package, what the archive itself lists, "
     "or a parquet file with idc-index's columns.",
+)
+@click.option(
+    "--layout",
+    default="default",
+    show_default=True,
+    metavar="|".join((*NAMED_LAYOUTS, "TEMPLATE")),
+    help="Which directories lead to a series: by name, or as a template of idc-index's columns, like "
+    f"{NAMED_LAYOUTS['idc-index']}",
 )
 @click.option(
     "--content",

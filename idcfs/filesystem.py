@@ -90,7 +90,8 @@ class Filesystem:
         """
         :param begin_bulk: called when ``/.bulk`` is opened; what it returns, when it is closed again.
         :param status: makes the content of ``/.status.json``.
-        :param search: makes the real catalog when somebody first looks below the collection that ``catalog`` names.
+        :param search: makes the real catalog when somebody first looks below the collection that ``catalog`` names; or
+            into the root, if it names none.
         """
         self._catalog = catalog
         self._listings = listings
@@ -123,7 +124,7 @@ class Filesystem:
             return None if ordinal is None else self._instance(node.row, listing, ordinal)
         catalog = await self._catalog_below(node)
         child = catalog.find(node.level, node.row, name) if catalog else None
-        return None if child is None or not catalog else _directory(catalog, node.level + 1, child)
+        return None if child is None or not catalog else _directory(catalog, catalog.below(node.level), child)
 
     async def getattr(self, inode: int) -> Attributes:
         """Attributes of a node.
@@ -224,7 +225,7 @@ class Filesystem:
 
     async def _catalog_below(self, node: Node) -> Catalog | None:
         """The catalog that holds the children of ``node``; None while the archive lists nothing."""
-        if self._search is None or node.level < Level.COLLECTION:
+        if self._search is None or (node == ROOT and self._catalog.rows):
             return self._catalog
         return await self._searches.run("catalog", partial(self._look, self._search))
 
@@ -263,7 +264,7 @@ class _CatalogView:
         self._node = node
 
     def entries(self, start: int) -> Iterator[Entry]:
-        level = self._node.level + 1
+        level = self._catalog.below(self._node.level)
         for name, row, after in self._catalog.children(self._node.level, self._node.row, start):
             yield name, _directory(self._catalog, level, row), after
 

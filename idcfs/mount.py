@@ -25,6 +25,7 @@ from .content.reader import Reader
 from .content.tiers import Tiers
 from .errors import IdcfsError, UsageError, first_of
 from .filesystem import Filesystem
+from .layout import parse_layout
 from .namespace.catalog import Catalog
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
@@ -164,15 +165,20 @@ async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) 
 def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:
     """What makes the catalog of what the archive itself lists."""
     return partial(
-        search_catalog, archive.search_series, settings.archive, settings.cache_dir, offline=settings.offline
+        search_catalog,
+        archive.search_series,
+        settings.archive,
+        settings.cache_dir,
+        parse_layout(settings.layout),
+        offline=settings.offline,
     )
 
 
 def _catalog(settings: MountSettings) -> Catalog:
     """The index's catalog; of an archive to be searched, one that holds only the name of its one collection."""
     if settings.index != QIDO:
-        return open_catalog(settings.index, settings.cache_dir)
-    return unsearched_catalog(settings.archive.name)
+        return open_catalog(settings.index, settings.cache_dir, parse_layout(settings.layout))
+    return unsearched_catalog(settings.archive.name, parse_layout(settings.layout))
 
 
 def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
@@ -188,6 +194,7 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "bucket_url": settings.source.buckets.url if settings.source.buckets else None,
         "exact_sizes": settings.source.exact_sizes,
         "index": settings.index,
+        "layout": settings.layout,
         "cache_dir": str(settings.cache_dir),
         "cache_size_bytes": settings.content.disk_cache_bytes,
         "memory_cache_bytes": settings.content.memory_cache_bytes,

@@ -16,6 +16,7 @@ import platformdirs
 
 from . import mounts
 from .errors import UsageError
+from .layout import parse_layout
 from .settings import (
     AWS,
     BLOCK_BYTES,
@@ -77,6 +78,7 @@ class MountOptions(TypedDict):
     google_store: str | None
     quota_project: str | None
     index: str
+    layout: str
     content: Policy
     bucket: str | None
     exact_sizes: bool
@@ -107,6 +109,7 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         archive=archive,
         index=index if index in (PACKAGED, QIDO) else str(mounts.expanded(Path(index))),
         cache_dir=cache_dir,
+        layout=parse_layout(given["layout"]).text,
         transport=TransportSettings(timeout_seconds=timeout),
         content=ContentSettings(
             memory_cache_bytes=memory_cache_bytes(given["memory_cache"]),

@@ -33,6 +33,8 @@ PACKAGED = "packaged"
 QIDO = "qido"
 """Indexes that are no file: that of the idc-index package, and what the archive itself lists."""
 
+DEFAULT_LAYOUT = "%collection_id/%PatientID/%StudyInstanceUID/%SeriesInstanceUID"
+
 PROXY_URL = (
     "https://proxy.imaging.datacommons.cancer.gov/current/"
     "viewer-only-no-downloads-see-tinyurl-dot-com-slash-3j3d9jyp/dicomWeb"
@@ -180,6 +182,8 @@ class MountSettings:
     index: str
     """``packaged``, ``qido``, or the path of a parquet file."""
     cache_dir: Path
+    layout: str = DEFAULT_LAYOUT
+    """Template of the directories that lead to a series."""
     transport: TransportSettings = field(default_factory=TransportSettings)
     content: ContentSettings = field(default_factory=ContentSettings)
     source: SourceSettings = field(default_factory=SourceSettings)

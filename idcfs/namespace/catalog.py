@@ -1,58 +1,33 @@
 """The catalog: every series of the index, one row each, sorted by the names of the path that leads to it.
 
-One flat table answers everything, because a directory is a run of rows: for each row it also holds where the run of its
-study, patient and collection ends. Children are found by jumping from end to end, names by bisection, and the position
-in a directory is a row number. The table is an Arrow IPC file that is mapped, not read: pages come and go with use, and
+One flat table answers everything, because a directory is a run of rows: for each row it also holds where the run of
+each directory above it ends. Children are found by jumping from end to end, names by bisection, and the position in a
+directory is a row number. The table is an Arrow IPC file that is mapped, not read: pages come and go with use, and
 several mounts share them. Names are read straight from the mapped buffers, in bytes, as the kernel wants them.
 
-``build.py`` makes the table; ``SCHEMA`` is what the two agree on.
+``table.py`` makes the table; ``schema.py`` is what the two agree on.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from ..errors import Damaged
-from .names import escape, is_shortened, unescape
+from ..errors import Damaged, UsageError
+from ..layout import PATH_COLUMNS, Layout
+from .names import escape, unescape
 from .nodes import Level
-
-FORMAT = 3
-"""Raised whenever ``SCHEMA`` or its meaning changes, so that an older file is built anew."""
-
-UNKNOWN = -1
-"""A number that the index does not give."""
-
-_NAME = pa.dictionary(pa.int32(), pa.binary())
-SCHEMA = pa.schema(
-    [
-        ("collection", _NAME),  # path components, escaped
-        ("patient", _NAME),
-        ("study", _NAME),
-        ("series", pa.binary()),
-        ("collection_end", pa.int32()),  # row after the last of this row's collection, …
-        ("patient_end", pa.int32()),
-        ("study_end", pa.int32()),
-        ("collection_revised", pa.int32()),  # IDC release in which anything below was last revised, …
-        ("patient_revised", pa.int32()),
-        ("study_revised", pa.int32()),
-        ("series_revised", pa.int32()),
-        ("instances", pa.int32()),  # instances in the series, or UNKNOWN
-        ("bytes", pa.int64()),  # exact sum of their sizes, or UNKNOWN
-        ("content", pa.binary()),  # crdc_series_uuid: names the content version; empty if the index has none
-        ("transfer_syntaxes", _NAME),  # UIDs, comma-separated; empty if the index has none
-        ("bucket", _NAME),  # aws_bucket: where the files stand; empty if the index has none
-    ]
-)
+from .schema import FORMAT, ORDERS, UNKNOWN, end_at, layout_of, name_at, revised_at, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +42,11 @@ class Series:
     transfer_syntaxes: frozenset[str]
     bucket: str = ""
     """Of IDC's public buckets, the one that holds its files, by its name at AWS."""
+    collection_id: str = ""
+    patient_id: str = ""
+    modality: str = ""
+    license: str = ""
+    source_doi: str = ""
 
 
 class SearchedSeries(Protocol):
@@ -86,39 +66,34 @@ class Catalog:
     """The sorted series table."""
 
     def __init__(self, table: pa.Table) -> None:
-        """Wrap a table of ``SCHEMA`` with the metadata that ``build.py`` gives it."""
+        """Wrap a table of ``schema`` with the metadata that ``table.py`` gives it."""
         table = table.combine_chunks()
         meta = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
-        columns = {name: _only_chunk(table, name) for name in SCHEMA.names}
+        layout = layout_of(table)
+        columns = {name: _only_chunk(table, name) for name in table.schema.names}
+        groups = range(1, len(layout.directories))
         self.rows: int = table.num_rows
         self.total_bytes = int(meta["total_bytes"])
         self.total_instances = int(meta["total_instances"])
         self._releases: dict[int, int] = {int(k): v for k, v in json.loads(meta["releases"]).items()}
         self._values: dict[str, str] = json.loads(meta["values"])
-        self._names: dict[int, _Strings] = {
-            Level.COLLECTION: _Strings(columns["collection"]),
-            Level.PATIENT: _Strings(columns["patient"]),
-            Level.STUDY: _Strings(columns["study"]),
-            Level.SERIES: _Strings(columns["series"]),
-        }
-        self._ends: dict[int, Any] = {
-            Level.ROOT: (self.rows,),
-            Level.COLLECTION: _numbers(columns["collection_end"]),
-            Level.PATIENT: _numbers(columns["patient_end"]),
-            Level.STUDY: _numbers(columns["study_end"]),
-            Level.SERIES: range(1, self.rows + 1),
-        }
-        self._revised: dict[int, Any] = {
-            Level.COLLECTION: _numbers(columns["collection_revised"]),
-            Level.PATIENT: _numbers(columns["patient_revised"]),
-            Level.STUDY: _numbers(columns["study_revised"]),
-            Level.SERIES: _numbers(columns["series_revised"]),
-        }
+        self._names = {level: _Strings(columns[name_at(level)]) for level in groups}
+        self._names[Level.SERIES] = _Strings(columns["series"])
+        self._ends: dict[int, Any] = {level: _numbers(columns[end_at(level)]) for level in groups}
+        self._ends |= {Level.ROOT: (self.rows,), Level.SERIES: range(1, self.rows + 1)}
+        self._revised = {level: _numbers(columns[revised_at(level)]) for level in groups}
+        self._revised[Level.SERIES] = _numbers(columns["series_revised"])
+        self._below: dict[int, int] = dict(pairwise((Level.ROOT, *groups, Level.SERIES)))
+        self._identifiers = {column: self._identifier(column, layout, columns) for column in PATH_COLUMNS}
+        self._orders = {column: _numbers(columns[order]) for order, column in ORDERS.items()}
         self._instances = _numbers(columns["instances"])
         self._bytes = _numbers(columns["bytes"], "q")
         self._content = _Strings(columns["content"])
         self._transfer_syntaxes = _Strings(columns["transfer_syntaxes"])
         self._bucket = _Strings(columns["bucket"])
+        self._modality = _Strings(columns["modality"])
+        self._license = _Strings(columns["license"])
+        self._source_doi = _Strings(columns["source_doi"])
 
     @classmethod
     def open(cls, path: Path) -> Catalog:
@@ -129,11 +104,15 @@ class Catalog:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             found = int((table.schema.metadata or {}).get(b"format", 0))
-            if found != FORMAT or not table.schema.equals(SCHEMA):
+            if found != FORMAT or not table.schema.equals(schema(layout_of(table))):
                 raise Damaged(f"{path} is a catalog of another format")
             return cls(table)
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise Damaged(f"{path} is not a whole catalog file ({error})") from error
+
+    def below(self, level: int) -> int:
+        """The level of what is in directories at ``level``."""
+        return self._below[level]
 
     def end(self, level: int, row: int) -> int:
         """Row after the last series below the directory at (level, row)."""
@@ -147,7 +126,7 @@ class Catalog:
     def find(self, level: int, row: int, name: bytes) -> int | None:
         """Row of the child called ``name`` of the directory at (level, row), if there is one."""
         end = self.end(level, row)
-        names = self._names[level + 1]
+        names = self._names[self.below(level)]
         child = bisect_left(names, name, row, end)
         return child if child < end and names[child] == name else None
 
@@ -157,7 +136,8 @@ class Catalog:
         ``end`` is where the next child starts, so it serves as ``start`` to go on from there.
         """
         end = self.end(level, row)
-        names, ends = self._names[level + 1], self._ends[level + 1]
+        below = self.below(level)
+        names, ends = self._names[below], self._ends[below]
         child = max(start, row)
         while child < end:
             after = ends[child]
@@ -175,61 +155,39 @@ class Catalog:
             return max(self._releases.values(), default=0)
         return self._releases.get(self._revised[level][row]) or self._releases.get(0, 0)
 
-    def value(self, level: int, row: int) -> str:
-        """The identifier itself (collection_id, PatientID or UID), not its path component."""
-        name = self.name(level, row)
-        return self._values.get(name.decode("latin-1")) or unescape(name)
+    def value(self, column: str, row: int) -> str:
+        """What identifies row ``row``: its value of ``column``, one of ``PATH_COLUMNS``."""
+        return self._identifiers[column].value(row)
+
+    def rows_of(self, column: str, uid: str) -> Sequence[int]:
+        """The rows, in order, that have ``uid`` in ``column``: StudyInstanceUID or SeriesInstanceUID."""
+        order, identifier = self._orders[column], self._identifiers[column]
+        wanted, key = identifier.stored(uid), identifier.strings.__getitem__
+        return order[bisect_left(order, wanted, key=key) : bisect_right(order, wanted, key=key)]
 
     def series(self, row: int) -> Series:
         """Row ``row``, spelled out."""
         return Series(
-            study_uid=self.value(Level.STUDY, row),
-            series_uid=self.value(Level.SERIES, row),
+            collection_id=self.value("collection_id", row),
+            patient_id=self.value("PatientID", row),
+            study_uid=self.value("StudyInstanceUID", row),
+            series_uid=self.value("SeriesInstanceUID", row),
             instances=_known(self._instances[row]),
             total_bytes=_known(self._bytes[row]),
             content=self._content[row].decode(),
             transfer_syntaxes=_split(self._transfer_syntaxes[row]),
             bucket=self._bucket[row].decode(),
+            modality=self._modality[row].decode(),
+            license=self._license[row].decode(),
+            source_doi=self._source_doi[row].decode(),
         )
 
-
-def unsearched_table(collection: str) -> pa.Table:
-    """The table of one collection of which nothing else is known.
-
-    It is what ``build.py`` makes of one series without a name or an instance, at a fraction of the cost: every mount
-    that searches its archive starts with it, and here neither numpy nor pyarrow.compute is loaded.
-    """
-    name = escape(collection, hidden=False)
-    row: dict[str, bytes | int] = {
-        "collection": name,
-        **dict.fromkeys(("patient", "study", "series"), escape("")),
-        **dict.fromkeys(("collection_end", "patient_end", "study_end"), 1),
-        **dict.fromkeys(("collection_revised", "patient_revised", "study_revised", "series_revised"), 0),
-        "instances": 0,
-        "bytes": UNKNOWN,
-        "content": b"",
-        "transfer_syntaxes": b"",
-        "bucket": b"",
-    }
-    values = {name.decode("latin-1"): collection} if is_shortened(name) else {}
-    return pa.Table.from_pylist([row], schema=SCHEMA.with_metadata(metadata(0, 0, {}, values)))
-
-
-def metadata(
-    total_bytes: int, total_instances: int, releases: dict[int, int], values: dict[str, str]
-) -> dict[str, str]:
-    """What a table of ``SCHEMA`` says beside its rows.
-
-    :param releases: time of each IDC release, in seconds since the epoch.
-    :param values: the value behind each shortened name, whose bytes stand as Latin-1.
-    """
-    return {
-        "format": str(FORMAT),
-        "total_bytes": str(total_bytes),
-        "total_instances": str(total_instances),
-        "releases": json.dumps(releases),
-        "values": json.dumps(values),
-    }
+    def _identifier(self, column: str, layout: Layout, columns: dict[str, pa.Array]) -> _Identifier:
+        directory = layout.directory_of(column)
+        if directory is None:
+            return _Identifier(_Strings(columns[column]))
+        is_last = directory + 1 == len(layout.directories)
+        return _NameIdentifier(self._names[Level.SERIES if is_last else directory + 1], self._values, directory > 0)
 
 
 @contextmanager
@@ -247,6 +205,41 @@ def is_whole(path: Path) -> bool:
     except Damaged:
         return False
     return True
+
+
+class _Identifier:
+    """A column of what identifies series, as it is in the index."""
+
+    def __init__(self, strings: _Strings) -> None:
+        self.strings = strings
+
+    def value(self, row: int) -> str:
+        """The value at ``row``."""
+        return self.strings[row].decode("utf-8", "surrogatepass")
+
+    def stored(self, value: str) -> bytes:
+        """How the column has ``value``."""
+        return value.encode("utf-8", "surrogatepass")
+
+
+class _NameIdentifier(_Identifier):
+    """The same where it is the name of a directory."""
+
+    def __init__(self, strings: _Strings, shortened: dict[str, str], hidden: bool) -> None:
+        """
+        :param shortened: the value behind each shortened name.
+        :param hidden: whether a leading dot stays.
+        """
+        super().__init__(strings)
+        self._shortened = shortened
+        self._hidden = hidden
+
+    def value(self, row: int) -> str:
+        name = self.strings[row]
+        return self._shortened.get(name.decode("latin-1")) or unescape(name)
+
+    def stored(self, value: str) -> bytes:
+        return escape(value, hidden=self._hidden)
 
 
 class _Strings:

@@ -14,11 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from .catalog import UNKNOWN, SearchedSeries
+from ..layout import PATH_COLUMNS
+from .catalog import SearchedSeries
+from .schema import UNKNOWN
 
-PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 _REQUIRED = (*PATH_COLUMNS, "instanceCount", "series_size_MB")
-_OPTIONAL = ("crdc_series_uuid", "aws_bucket", "TransferSyntaxUID", "series_revised_idc_version")
+_TEXTS = ("crdc_series_uuid", "aws_bucket", "TransferSyntaxUID", "Modality", "license_short_name", "source_DOI")
+"""What a catalog has of each series if the index has it."""
+_REVISED = "series_revised_idc_version"
 
 _BYTES_PER_MB = 1_000_000
 """``series_size_MB`` has six decimals, so this times it, rounded, is the exact byte sum (v25: all rows)."""
@@ -30,9 +33,10 @@ _RECORDS_AT_ONCE = 10_000
 log = logging.getLogger(__name__)
 
 
-def read_index(source: Path) -> pa.Table:
+def read_index(source: Path, named: Iterable[str] = ()) -> pa.Table:
     """The columns of ``source`` that a catalog needs, in known types.
 
+    :param named: columns of text that it needs as well, since the layout names them.
     :raises UsageError: if it cannot be read, lacks a column or holds what cannot be true.
     """
     try:
@@ -40,8 +44,11 @@ def read_index(source: Path) -> pa.Table:
         missing = [name for name in _REQUIRED if name not in file.schema_arrow.names]
         if missing:
             raise UsageError(f"{source} has no column {missing[0]}: an index needs {', '.join(_REQUIRED)}")
-        present = [name for name in (*_REQUIRED, *_OPTIONAL) if name in file.schema_arrow.names]
-        table = _complete(file.read(columns=present))
+        unknown = [name for name in named if name not in file.schema_arrow.names]
+        if unknown:
+            raise UsageError(f"{source} has no column {unknown[0]}, which the layout names")
+        wanted = dict.fromkeys((*_REQUIRED, *_TEXTS, _REVISED, *named))
+        table = _complete(file.read(columns=[name for name in wanted if name in file.schema_arrow.names]), named)
         table.validate(full=True)  # parquet does not: text may be no UTF-8
         if not table.num_rows:
             raise UsageError(f"{source} lists no series")
@@ -51,14 +58,14 @@ def read_index(source: Path) -> pa.Table:
         raise UsageError(f"{source} cannot be read as a parquet index: {reason}") from error
 
 
-def _complete(table: pa.Table) -> pa.Table:
+def _complete(table: pa.Table, named: Iterable[str] = ()) -> pa.Table:
     """Every column there, in one type each, absent values as empty or UNKNOWN."""
     columns: dict[str, Any] = {}
-    for name in (*PATH_COLUMNS, "crdc_series_uuid", "aws_bucket", "TransferSyntaxUID"):
+    for name in (*PATH_COLUMNS, *_TEXTS, *named):
         columns[name] = _column(table, name, pa.large_string(), "")
     counts = _within(_column(table, "instanceCount", pa.int64(), None), _MOST_INSTANCES, "instanceCount")
     columns["instanceCount"] = pc.fill_null(counts, UNKNOWN)
-    columns["series_revised_idc_version"] = _column(table, "series_revised_idc_version", pa.int32(), 0)
+    columns[_REVISED] = _column(table, _REVISED, pa.int32(), 0)
     megabytes = _column(table, "series_size_MB", pa.float64(), None)
     size = _within(pc.round(pc.multiply(megabytes, float(_BYTES_PER_MB))), _MOST_BYTES, "series_size_MB")
     size = pc.fill_null(pc.cast(size, pa.int64()), UNKNOWN)
@@ -138,13 +145,16 @@ def _counted(values: Iterator[Any], count: int | None) -> Iterator[_Record]:
         raise UsageError(f"the list of series ended early, after {found}")
 
 
-def index_of_records(collection: str, records: Iterable[SearchedSeries]) -> pa.Table:
-    """The table over what a DICOMweb server lists, under one collection."""
+def index_of_records(collection: str, records: Iterable[SearchedSeries], named: Iterable[str] = ()) -> pa.Table:
+    """The table over what a DICOMweb server lists, under one collection.
+
+    :param named: columns of text that the layout names; what a search does not tell is empty.
+    """
     left = iter(records)
     parts = [_index_of(collection, [])]  # so that there is one
     while some := list(islice(left, _RECORDS_AT_ONCE)):
         parts.append(_index_of(collection, some))
-    return _complete(pa.concat_tables(parts))
+    return _complete(pa.concat_tables(parts), named)
 
 
 def _index_of(collection: str, records: list[SearchedSeries]) -> pa.Table:

@@ -19,14 +19,18 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
 from ..errors import Damaged, DeadlinePassed, IdcfsError, QuotaSpent, Unreachable, UsageError
+from ..layout import DEFAULT, Layout
 from ..settings import PACKAGED, ArchiveSettings
-from .catalog import FORMAT, Catalog, SearchedSeries, locked, unsearched_table
+from .catalog import Catalog, SearchedSeries, locked
+from .schema import FORMAT, unsearched_table
 
 _KEEP_SECONDS = 30 * 86_400
 """Catalogs that no mount opened for this long are removed when another is built."""
@@ -48,18 +52,18 @@ Search = Callable[[], Awaitable[Sequence[SearchedSeries]]]
 """Every series of a server."""
 
 
-def open_catalog(index: str, cache_dir: Path) -> Catalog:
+def open_catalog(index: str, cache_dir: Path, layout: Layout = DEFAULT) -> Catalog:
     """The catalog of ``packaged`` or of a parquet file, built first if need be.
 
     :raises UsageError: if the index cannot be used, or the cache directory not written.
     """
-    path = catalog_path(index, cache_dir)
+    path = catalog_path(index, cache_dir, layout)
     try:
         catalog = Catalog.open(path)
     except Damaged as error:
         if path.exists():
             log.warning("%s: building it again", error)
-        _build(index, path)  # in place of a damaged one, and only if no other mount has done so by now
+        _build(index, path, layout)  # in place of a damaged one, and only if no other mount has done so by now
         catalog = Catalog.open(path)
     with suppress(OSError):  # says only that the catalog is in use
         os.utime(path)
@@ -67,14 +71,14 @@ def open_catalog(index: str, cache_dir: Path) -> Catalog:
 
 
 async def search_catalog(
-    search: Search, archive: ArchiveSettings, cache_dir: Path, *, offline: bool = False
+    search: Search, archive: ArchiveSettings, cache_dir: Path, layout: Layout = DEFAULT, *, offline: bool = False
 ) -> Catalog:
     """The catalog of what ``archive`` lists; of what it listed last, while it cannot be asked.
 
     :param offline: nobody expects the archive to be asked, so that it cannot be is no reason to warn.
     :raises IdcfsError: what ``search`` raised, if no list is kept or the archive did answer.
     """
-    path = searched_path(archive, cache_dir)
+    path = searched_path(archive, cache_dir, layout)
     try:
         records = await search()
     except (Unreachable, DeadlinePassed, QuotaSpent) as error:
@@ -87,13 +91,14 @@ async def search_catalog(
         return catalog
     # In a thread: sending a million series to the builder must not hold up everything else. Unmounting does not wait
     # for it: what is built appears whole or not at all.
-    return await trio.to_thread.run_sync(_keep_catalog, archive.name, records, path, abandon_on_cancel=True)
+    keep = partial(_keep_catalog, _Searched(archive.name, records, layout), path)
+    return await trio.to_thread.run_sync(keep, abandon_on_cancel=True)
 
 
-def searched_path(archive: ArchiveSettings, cache_dir: Path) -> Path:
+def searched_path(archive: ArchiveSettings, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
     """Where the catalog of what ``archive`` lists is kept; the name is that of its one collection, so it counts too."""
     identity = hashlib.blake2b(f"{archive.name}\0{archive.base_url}".encode(), digest_size=10).hexdigest()
-    return cache_dir / _SEARCHED / f"{_CATALOG}{FORMAT}-{identity}.arrow"
+    return cache_dir / _SEARCHED / f"{_CATALOG}{FORMAT}-{identity}{_mark(layout)}.arrow"
 
 
 def clear_searched(cache_dir: Path) -> int:
@@ -117,47 +122,63 @@ def clear_searched(cache_dir: Path) -> int:
     return freed
 
 
-def _keep_catalog(archive: str, records: Sequence[SearchedSeries], path: Path) -> Catalog:
-    """The catalog of ``records``, kept at ``path`` if that can be written.
+class _Searched(NamedTuple):
+    """What a search has found, and how it is to be shown."""
+
+    archive: str
+    records: Sequence[SearchedSeries]
+    layout: Layout
+
+
+def _keep_catalog(found: _Searched, path: Path) -> Catalog:
+    """The catalog of what was ``found``, kept at ``path`` if that can be written.
 
     :raises IdcfsError: if it cannot be built.
     """
     try:
         path.parent.mkdir(exist_ok=True)
-        return _built_of_records(archive, records, path)
+        return _built_of_records(found, path)
     except OSError as error:
-        log.warning("%s cannot be written (%s): what %s lists is not kept", path, error.strerror or error, archive)
-    return _unkept_catalog(archive, records)
+        log.warning(
+            "%s cannot be written (%s): what %s lists is not kept", path, error.strerror or error, found.archive
+        )
+    return _unkept_catalog(found)
 
 
-def _unkept_catalog(archive: str, records: Sequence[SearchedSeries]) -> Catalog:
-    """The catalog of ``records``, mapped from a file that is removed already: the mapping is all that holds it."""
+def _unkept_catalog(found: _Searched) -> Catalog:
+    """The catalog of what was ``found``, mapped from a file that is removed already: only the mapping holds it."""
     reasons = []
     for place in _SCRATCH:
         try:
             with tempfile.TemporaryDirectory(prefix="idcfs-", dir=place, ignore_cleanup_errors=True) as directory:
-                return _built_of_records(archive, records, Path(directory) / "catalog.arrow")
+                return _built_of_records(found, Path(directory) / "catalog.arrow")
         except OSError as error:
             reasons.append(str(error))
-    raise IdcfsError(f"what {archive} lists cannot be written anywhere ({'; '.join(reasons)})")
+    raise IdcfsError(f"what {found.archive} lists cannot be written anywhere ({'; '.join(reasons)})")
 
 
-def _built_of_records(archive: str, records: Sequence[SearchedSeries], path: Path) -> Catalog:
-    """The catalog of ``records``, built at ``path``.
+def _built_of_records(found: _Searched, path: Path) -> Catalog:
+    """The catalog of what was ``found``, built at ``path``.
 
     :raises OSError: if ``path`` cannot be written.
     :raises IdcfsError: if building failed.
     """
-    code, reason = _run_builder(str(path), "-", lines=_lines(archive, records))
+    lines = _lines(found.archive, found.records)
+    code, reason = _run_builder(*_options(found.layout), str(path), "-", lines=lines)
     if code == os.EX_CANTCREAT:
         raise OSError(reason)
     if code != 0:
-        raise IdcfsError(f"what {archive} lists cannot be sorted: {reason}")
+        raise IdcfsError(f"what {found.archive} lists cannot be sorted: {reason}")
     return Catalog.open(path)
 
 
+def _options(layout: Layout) -> list[str]:
+    """How a builder is told of ``layout``."""
+    return ["--layout", layout.text]
+
+
 def _lines(archive: str, records: Sequence[SearchedSeries]) -> Iterator[bytes]:
-    """``records`` as ``build.read_records`` wants them; bit by bit, so that no second copy of them comes to be."""
+    """``records`` as ``columns.read_records`` wants them; bit by bit, so that no second copy of them comes to be."""
     yield _line((archive, len(records)))
     for start in range(0, len(records), _RECORDS_PER_LINE):
         some = records[start : start + _RECORDS_PER_LINE]
@@ -189,12 +210,12 @@ def _duration(seconds: float) -> str:
     return "less than a minute"
 
 
-def unsearched_catalog(archive: str) -> Catalog:
+def unsearched_catalog(archive: str, layout: Layout = DEFAULT) -> Catalog:
     """What is known of a server before it is asked: that it is one collection."""
-    return Catalog(unsearched_table(archive))
+    return Catalog(unsearched_table(archive, layout))
 
 
-def catalog_path(index: str, cache_dir: Path) -> Path:
+def catalog_path(index: str, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
     """Where the catalog of ``index`` is kept: the name changes with the index's version.
 
     :raises UsageError: if there is no such index.
@@ -214,14 +235,19 @@ def catalog_path(index: str, cache_dir: Path) -> Path:
             raise UsageError(f"--index {index} is not a file: give packaged, qido or a parquet file")
         stamp = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
         identity = "file-" + hashlib.blake2b(stamp.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return cache_dir / f"{_CATALOG}{FORMAT}-{identity}.arrow"
+    return cache_dir / f"{_CATALOG}{FORMAT}-{identity}{_mark(layout)}.arrow"
 
 
-def _build(index: str, path: Path) -> None:
+def _mark(layout: Layout) -> str:
+    """What tells the catalogs of one index apart."""
+    return "" if layout == DEFAULT else f"-{hashlib.blake2b(layout.text.encode(), digest_size=6).hexdigest()}"
+
+
+def _build(index: str, path: Path, layout: Layout) -> None:
     log.info("building the catalog %s (once per index version)", path)
     _remove_unused(path.parent)
     source = [] if index == PACKAGED else [str(Path(index).resolve())]
-    code, reason = _run_builder(str(path), *source)
+    code, reason = _run_builder(*_options(layout), str(path), *source)
     if code != 0:
         raise UsageError(reason)
 

@@ -9,7 +9,8 @@ A node is (level, row, ordinal) packed into 63 bits::
 
 A directory is named by the *first* row of the series below it; an instance by its series' row and its ordinal in the
 sorted listing. So no table per inode is needed, whatever ``find`` does, ``forget`` has nothing to do, and numbers are
-the same after a remount with the same index. Level 0 is the root (1, as FUSE wants it) and the hidden files beside it.
+the same after a remount with the same index and layout. Level 0 is the root (1, as FUSE wants it) and the hidden files
+beside it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ ROOT_INODE = 1
 
 
 class Level(enum.IntEnum):
-    """Depth in the tree."""
+    """What a node is. Between root and series lie as many levels as the layout has (``Catalog.below``).
+
+    COLLECTION, PATIENT and STUDY are what these are in the default layout.
+    """
 
     ROOT = 0
     COLLECTION = 1
     PATIENT = 2
     STUDY = 3
-    SERIES = 4
-    INSTANCE = 5
+    FOURTH = 4
+    FIFTH = 5
+    SERIES = 6
+    INSTANCE = 7
 
 
 _LEVELS = tuple(Level)

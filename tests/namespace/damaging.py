@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from idcfs.namespace.catalog import SCHEMA
+from idcfs.layout import DEFAULT
+from idcfs.namespace.schema import schema
 
 
 def cut(path: Path) -> None:
@@ -44,7 +45,7 @@ def no_format(path: Path) -> None:
 
 
 def other_columns(path: Path) -> None:
-    rewrite(path, columns=SCHEMA.names[:-1])
+    rewrite(path, columns=schema(DEFAULT).names[:-1])
 
 
 def other_types(path: Path) -> None:

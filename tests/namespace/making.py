@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from idcfs.errors import DeadlinePassed, QuotaSpent, Unreachable
+from idcfs.layout import DEFAULT, Layout
 from idcfs.namespace import build, index
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.nodes import Level
@@ -41,6 +42,13 @@ class Row:
     aws_bucket: str | None = "idc-open-data"
     TransferSyntaxUID: str | None = "1.2.840.10008.1.2.1"
     series_revised_idc_version: int | None = 1
+    Modality: str | None = "CT"
+    license_short_name: str | None = "CC BY 4.0"
+    source_DOI: str | None = "10.7937/k9"
+    StudyDate: str | None = None
+    StudyDescription: str | None = None
+    SeriesNumber: str | None = None
+    SeriesDescription: str | None = None
 
 
 ROW = Row()
@@ -68,6 +76,13 @@ INDEX = pa.schema(
         ("aws_bucket", pa.string()),
         ("TransferSyntaxUID", pa.string()),
         ("series_revised_idc_version", pa.int64()),
+        ("Modality", pa.string()),
+        ("license_short_name", pa.string()),
+        ("source_DOI", pa.string()),
+        ("StudyDate", pa.string()),
+        ("StudyDescription", pa.string()),
+        ("SeriesNumber", pa.string()),
+        ("SeriesDescription", pa.string()),
     ]
 )
 
@@ -82,11 +97,13 @@ def write_rows(path: Path, rows: Iterable[Row] = (ROW,)) -> Path:
 
 
 @contextmanager
-def catalog_of(rows: Iterable[Row], releases: dict[int, int] | None = None) -> Iterator[Catalog]:
+def catalog_of(
+    rows: Iterable[Row], releases: dict[int, int] | None = None, layout: Layout = DEFAULT
+) -> Iterator[Catalog]:
     """The catalog of ``rows``, by the way of a parquet file and a catalog file."""
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory) / "catalog.arrow"
-        build.build_from_parquet(write_rows(Path(directory) / "index.parquet", rows), target, releases or {})
+        build.build_from_parquet(write_rows(Path(directory) / "index.parquet", rows), target, releases or {}, layout)
         yield Catalog.open(target)
 
 
@@ -136,7 +153,7 @@ def everything(catalog: Catalog) -> list[tuple[object, ...]]:
     rows = [
         (
             catalog.series(row),
-            *((catalog.value(level, row), catalog.name(level, row), catalog.end(level, row)) for level in levels),
+            *((catalog.name(level, row), catalog.end(level, row)) for level in levels),
             *(catalog.revised_time(level, row) for level in levels),
         )
         for row in range(catalog.rows)

@@ -84,7 +84,7 @@ def every_directory(catalog: Catalog, visit: Callable[[int, int, Tree], None], m
             child = catalog.find(level, row, name)
             assert child is not None
             if isinstance(below, dict):
-                walk(level + 1, child, below)
+                walk(catalog.below(level), child, below)
 
     walk(Level.ROOT, 0, model)
 
@@ -99,13 +99,13 @@ def test_every_directory_lists_its_children_in_byte_order_and_resumes_anywhere(t
     def visit(level: int, row: int, model: Tree) -> None:
         listed = children(catalog, level, row)
         assert [name for name, _, _ in listed] == sorted(model)
-        assert [catalog.name(level + 1, child) for _, child, _ in listed] == sorted(model)
+        assert [catalog.name(catalog.below(level), child) for _, child, _ in listed] == sorted(model)
         for position, (_, _, after) in enumerate(listed):
             assert list(catalog.children(level, row, after)) == listed[position + 1 :]
         starts, ends = [child for _, child, _ in listed], [after for _, _, after in listed]
         assert starts == [row, *ends[:-1]]
         assert ends[-1] == catalog.end(level, row)
-        assert ends == [catalog.end(level + 1, child) for child in starts]
+        assert ends == [catalog.end(catalog.below(level), child) for child in starts]
 
     with catalog_of(table) as catalog:
         every_directory(catalog, visit, tree_of(table))
@@ -139,6 +139,11 @@ def test_a_row_says_what_the_index_says(table: list[Row]) -> None:
             content=row.crdc_series_uuid or "",
             transfer_syntaxes=frozenset((row.TransferSyntaxUID or "").replace(" ", "").split(",")) - {""},
             bucket=row.aws_bucket or "",
+            collection_id=row.collection_id or "",
+            patient_id=row.PatientID or "",
+            modality=row.Modality or "",
+            license=row.license_short_name or "",
+            source_doi=row.source_DOI or "",
         )
 
     def visit(level: int, row: int, model: Tree) -> None:
@@ -147,8 +152,6 @@ def test_a_row_says_what_the_index_says(table: list[Row]) -> None:
                 found = catalog.find(level, row, name)
                 assert found is not None
                 assert catalog.series(found) in [series_of(one) for one in below]
-                assert catalog.value(Level.COLLECTION, found) in {one.collection_id or "" for one in below}
-                assert catalog.value(Level.PATIENT, found) in {one.PatientID or "" for one in below}
 
     with catalog_of(table) as catalog:
         every_directory(catalog, visit, tree_of(table))
@@ -225,7 +228,9 @@ def test_what_a_server_lists_is_one_collection_of_unknown_sizes() -> None:
     catalog = catalog_of_records("host:8042", [Record(), Record("", "1.3", "1.3.1", None)])
     assert [name for name, _, _ in children(catalog, Level.ROOT, 0)] == [b"host:8042"]
     assert [name for name, _, _ in children(catalog, Level.COLLECTION, 0)] == [b"%~", b"P1"]
-    assert catalog.series(1) == Series("1.2", "1.2.3", 2, None, "", frozenset())
+    assert catalog.series(1) == Series(
+        "1.2", "1.2.3", 2, None, "", frozenset(), collection_id="host:8042", patient_id="P1"
+    )
     assert catalog.series(0).instances is None
     assert catalog.total_instances == 2
 
@@ -233,7 +238,7 @@ def test_what_a_server_lists_is_one_collection_of_unknown_sizes() -> None:
 @pytest.mark.parametrize("value", ["\ud800", "a\udfffb", "\0", "/", "..", "%2F"])
 def test_whatever_a_server_sends_for_a_patient_becomes_a_directory(value: str) -> None:
     catalog = catalog_of_records("archive", [Record(value), Record("plain")])
-    assert {catalog.value(Level.PATIENT, row) for row in range(2)} == {value, "plain"}
+    assert {catalog.value("PatientID", row) for row in range(2)} == {value, "plain"}
     assert catalog.find(Level.COLLECTION, 0, escape(value)) is not None
 
 

@@ -156,11 +156,11 @@ def test_a_column_of_another_type_with_the_same_values_is_as_good(tmp_path: Path
     catalog = Catalog(catalog_table(read_index(source), {}))
     assert is_right(catalog)
     assert catalog.series(0).instances == 2
-    assert catalog.value(Level.PATIENT, 0) == "P1"
+    assert catalog.value("PatientID", 0) == "P1"
 
 
 def test_only_some_columns_are_needed_and_others_do_no_harm(tmp_path: Path) -> None:
-    table = table_of([ROW]).drop_columns(INDEX.names[6:]).append_column("Modality", pa.array([["CT"]]))
+    table = table_of([ROW]).drop_columns(INDEX.names[6:]).append_column("Frames", pa.array([["CT"]]))
     pq.write_table(table, tmp_path / "mine.parquet")
     catalog = Catalog(catalog_table(read_index(tmp_path / "mine.parquet"), {}))
     assert is_right(catalog)
@@ -180,4 +180,4 @@ def test_hostile_names_survive_the_way_through_the_builder_s_process(tmp_path: P
     catalog = open_catalog(str(source), cache)
     names = [name for name, _, _ in children(catalog, Level.ROOT, 0)]
     assert names == sorted(escape(value, hidden=False) for value in values)
-    assert {catalog.value(Level.COLLECTION, row) for row in range(catalog.rows)} == set(values)
+    assert {catalog.value("collection_id", row) for row in range(catalog.rows)} == set(values)

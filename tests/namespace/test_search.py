@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import pytest
 from hypothesis import example, given
 
 from idcfs.errors import AccessDenied, Damaged, IdcfsError, Refused, Unreachable
+from idcfs.layout import DEFAULT
 from idcfs.namespace import build, index
-from idcfs.namespace.catalog import Catalog, unsearched_table
+from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import clear_searched, search_catalog, searched_path, unsearched_catalog
-from idcfs.namespace.nodes import Level
+from idcfs.namespace.schema import unsearched_table
 from idcfs.settings import ArchiveSettings
 from tests.namespace.damaging import DAMAGES
 from tests.namespace.making import AWAY, Record, any_text, everything, hostile, patient
@@ -39,8 +40,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Building without the cost of another process, half a second each."""
 
-    def build_here(archive: str, records: Sequence[Record], path: Path) -> Catalog:
-        build.build_from_records(index._lines(archive, records), path)
+    def build_here(found: index._Searched, path: Path) -> Catalog:
+        build.build_from_records(index._lines(found.archive, found.records), path)
         return Catalog.open(path)
 
     monkeypatch.setattr(index, "_built_of_records", build_here)
@@ -152,7 +153,7 @@ async def test_a_list_that_cannot_be_written_is_shown_all_the_same(
     scratch: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = await search_catalog(Server().search, HERE, Path("/proc"))
-    assert {found.value(Level.PATIENT, row) for row in range(found.rows)} == {"P1", "\ud800" * 100}
+    assert {found.value("PatientID", row) for row in range(found.rows)} == {"P1", "\ud800" * 100}
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "/proc/searched/catalog-" in record.getMessage()
@@ -238,7 +239,7 @@ def test_what_cannot_be_cleared_is_said(cache: Path) -> None:
 @example("\ud800")
 @example("x" * 300)
 def test_an_archive_not_searched_yet_is_what_one_empty_series_would_be_built_as(archive: str) -> None:
-    table, expected = unsearched_table(archive), build.table_of_records(archive, [Record("", "", "", 0)])
+    table, expected = unsearched_table(archive, DEFAULT), build.table_of_records(archive, [Record("", "", "", 0)])
     assert table.equals(expected, check_metadata=True)
     table.validate(full=True)
     assert everything(unsearched_catalog(archive)) == everything(Catalog(expected))
