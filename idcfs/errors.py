@@ -16,7 +16,8 @@
     │   ├── Replaced        a body of other bytes than came before: one of the two is wrong
     │   └── NoInstance      bytes that are certainly a file's own, and no DICOM
     ├── NotADirectory       a file where a directory is needed
-    └── IsADirectory        a directory where a file is needed
+    ├── IsADirectory        a directory where a file is needed
+    └── NotALink            a file or directory where a link is needed
 
 Messages are whole sentences without a final stop: what, where and, if there is one, what to do.
 """
@@ -109,6 +110,10 @@ class IsADirectory(IdcfsError):
     """A directory stands where a file is needed."""
 
 
+class NotALink(IdcfsError):
+    """A file or directory stands where a link is needed."""
+
+
 _ERRNO: dict[type[IdcfsError], int] = {
     NotFound: errno.ENOENT,
     Gone: errno.ESTALE,
@@ -118,6 +123,7 @@ _ERRNO: dict[type[IdcfsError], int] = {
     Unreachable: errno.EHOSTUNREACH,
     NotADirectory: errno.ENOTDIR,
     IsADirectory: errno.EISDIR,
+    NotALink: errno.EINVAL,  # readlink(2)
 }
 
 

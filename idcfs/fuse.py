@@ -22,9 +22,10 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, StatvfsData
 
 from .errors import Damaged, IdcfsError, NotFound, errno_of
-from .filesystem import Attributes, Filesystem
+from .filesystem import Filesystem
 from .settings import BLOCK_BYTES
 from .stats import Stats
+from .views import Attributes, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,8 +38,11 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
-_DIRECTORY_MODE = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
-_FILE_MODE = pyfuse3.ModeT(stat.S_IFREG | 0o444)
+_MODES = {
+    Kind.DIRECTORY: pyfuse3.ModeT(stat.S_IFDIR | 0o555),
+    Kind.FILE: pyfuse3.ModeT(stat.S_IFREG | 0o444),
+    Kind.LINK: pyfuse3.ModeT(stat.S_IFLNK | 0o777),  # symlink(7)
+}
 _STATFS_UNIT = 4096
 
 log = logging.getLogger(__name__)
@@ -120,7 +124,7 @@ class Adapter(pyfuse3.Operations):
 
     @_guarded
     async def readlink(self, inode: InodeT, ctx: Any) -> FileNameT:
-        raise FUSEError(errno.EINVAL)  # readlink(2): "not a symbolic link"; there are none
+        return FileNameT(await self._filesystem.readlink(inode))
 
     @_guarded
     async def statfs(self, ctx: Any) -> StatvfsData:
@@ -190,7 +194,7 @@ class Adapter(pyfuse3.Operations):
         entry.generation = 0
         entry.entry_timeout = LASTING_SECONDS
         entry.attr_timeout = LASTING_SECONDS if attributes.lasting else PROVISIONAL_SECONDS
-        entry.st_mode = _DIRECTORY_MODE if attributes.is_directory else _FILE_MODE
+        entry.st_mode = _MODES[attributes.kind]
         entry.st_nlink = 1  # for a directory: "not counted", so that nobody infers a number of subdirectories from it
         entry.st_uid = self._uid
         entry.st_gid = self._gid

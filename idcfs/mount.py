@@ -26,13 +26,17 @@ from .content.tiers import Tiers
 from .errors import IdcfsError, UsageError, first_of
 from .filesystem import Filesystem
 from .layout import parse_layout
+from .links import UidLinks
 from .namespace.catalog import Catalog
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
 from .namespace.store import SeriesStore
+from .own import OwnFiles
 from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .sources import Archive, Offline
 from .stats import Stats
+from .tree import Tree
+from .views import SideView
 
 if TYPE_CHECKING:
     from .archive.adc import Login
@@ -91,21 +95,25 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
             wants_sizes=settings.source.tells_sizes,
             offline=settings.offline,
         )
-        filesystem = Filesystem(
-            catalog,
-            listings,
-            reader,
-            Prefetcher(reader, settings.content, tiers.capacity, nursery, stats),
-            stats,
-            nursery,
-            status=_status(settings, stats),
-            search=_search(archive, settings) if settings.index == QIDO else None,
-            begin_bulk=archive.begin_bulk,
-        )
+        search = _search(archive, settings) if settings.index == QIDO else None
+        prefetcher = Prefetcher(reader, settings.content, tiers.capacity, nursery, stats)
+        tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
+        side_views: list[SideView] = [OwnFiles(tree, _status(settings, stats), archive.begin_bulk), UidLinks(tree)]
+        filesystem = Filesystem(tree, side_views, stats, partial(_sync, reader, listings))
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
         await _answer(fuse.Adapter(filesystem, stats), settings, ready)
         nursery.cancel_scope.cancel()
+
+
+async def _sync(reader: Reader, listings: Listings) -> None:
+    """Return when contents are on disk that have found room there, and lists and sizes.
+
+    :raises IdcfsError: if lists and sizes cannot be kept.
+    """
+    await reader.sync()
+    if not await listings.sync():
+        raise IdcfsError("lists and sizes cannot be kept on disk")
 
 
 def _login(settings: MountSettings) -> Login | None:

@@ -14,6 +14,7 @@ from idcfs.filesystem import Filesystem
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.settings import KIB, STATUS_NAME
 from idcfs.stats import Stats
+from idcfs.views import Kind
 from tests.namespace.making import catalog_of
 from tests.without_kernel import RELEASES, ROWS, STATUS, Source, at, entries, names, serving
 
@@ -96,7 +97,7 @@ async def test_inodes_are_distinct(fs: Filesystem) -> None:
 
 async def test_directories_are_as_old_as_the_release_of_what_is_below(fs: Filesystem) -> None:
     assert (await fs.getattr(ROOT_INODE)).modified == 2_000
-    assert await at(fs, "brain/P1") == (inode_of(Level.PATIENT, 1), True, 0, 0, 2_000, True)
+    assert await at(fs, "brain/P1") == (inode_of(Level.PATIENT, 1), Kind.DIRECTORY, 0, 0, 2_000, True)
     assert (await at(fs, "lung")).modified == 1_000
     assert (await at(fs, f"{SERIES}/1.9.1.dcm")).modified == 1_000
 
@@ -162,7 +163,7 @@ async def test_the_status_file_is_hidden_but_there(fs: Filesystem) -> None:
     found = await fs.lookup(ROOT_INODE, STATUS_NAME.encode())
     assert found is not None
     assert found == await fs.getattr(found.inode)
-    assert (found.is_directory, found.size, found.lasting) == (False, len(STATUS), False)
+    assert (found.kind, found.size, found.lasting) == (Kind.FILE, len(STATUS), False)
     opened = await fs.open(found.inode)
     assert (opened.live, opened.resized) == (True, False)
     assert await fs.read(opened.handle, 0, 1_000) == STATUS

@@ -18,6 +18,7 @@ from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES
 from idcfs.namespace.nodes import ROOT_INODE
+from idcfs.views import Kind
 from tests.namespace.making import Record
 from tests.without_kernel import Source, at, names, serving
 
@@ -54,7 +55,7 @@ async def test_the_root_of_a_searched_archive_is_known_without_a_search(source: 
         assert await names(fs, ROOT_INODE) == [b"host:8042"]
         archive = await at(fs, "host:8042")
         assert archive == await fs.getattr(archive.inode)
-        assert archive.is_directory
+        assert archive.kind == Kind.DIRECTORY
         assert await fs.lookup(ROOT_INODE, b"absent") is None
         assert fs.totals() == (0, 0)
     assert search.calls == 0

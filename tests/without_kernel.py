@@ -16,13 +16,17 @@ from idcfs.content.instance import Instance
 from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import IdcfsError, WrongSize
-from idcfs.filesystem import Attributes, Entry, Filesystem
+from idcfs.filesystem import Filesystem
+from idcfs.links import UidLinks
 from idcfs.namespace.catalog import Catalog, Series
 from idcfs.namespace.listing import Listings
 from idcfs.namespace.nodes import ROOT_INODE
 from idcfs.namespace.store import SeriesStore
+from idcfs.own import OwnFiles
 from idcfs.settings import KIB, ContentSettings
 from idcfs.stats import Stats
+from idcfs.tree import Tree
+from idcfs.views import Attributes, Entry, SideView
 from tests.namespace.making import ROW, with_path
 
 ROWS = [
@@ -102,16 +106,11 @@ async def serving(
     reader = cast("Reader", FakeReader(source))
     try:
         async with trio.open_nursery() as nursery:
-            yield Filesystem(
-                catalog,
-                Listings(source.list, store, nursery, "http://archive", Stats()),
-                reader,
-                Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats()),
-                stats or Stats(),
-                nursery,
-                status=lambda: STATUS,
-                search=search,
-            )
+            listings = Listings(source.list, store, nursery, "http://archive", Stats())
+            prefetcher = Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats())
+            tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
+            side_views: list[SideView] = [OwnFiles(tree, lambda: STATUS), UidLinks(tree)]
+            yield Filesystem(tree, side_views, stats or Stats(), trio.lowlevel.checkpoint)
     finally:
         store.close()
 

@@ -83,7 +83,7 @@ class Catalog:
         self._ends |= {Level.ROOT: (self.rows,), Level.SERIES: range(1, self.rows + 1)}
         self._revised = {level: _numbers(columns[revised_at(level)]) for level in groups}
         self._revised[Level.SERIES] = _numbers(columns["series_revised"])
-        self._below: dict[int, int] = dict(pairwise((Level.ROOT, *groups, Level.SERIES)))
+        self._below: dict[int, Level] = dict(pairwise((Level.ROOT, *map(Level, groups), Level.SERIES)))
         self._identifiers = {column: self._identifier(column, layout, columns) for column in PATH_COLUMNS}
         self._orders = {column: _numbers(columns[order]) for order, column in ORDERS.items()}
         self._instances = _numbers(columns["instances"])
@@ -110,7 +110,7 @@ class Catalog:
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise Damaged(f"{path} is not a whole catalog file ({error})") from error
 
-    def below(self, level: int) -> int:
+    def below(self, level: int) -> Level:
         """The level of what is in directories at ``level``."""
         return self._below[level]
 
@@ -118,6 +118,15 @@ class Catalog:
         """Row after the last series below the directory at (level, row)."""
         end: int = self._ends[level][row]
         return end
+
+    def first(self, level: int, row: int) -> int:
+        """First row below the directory at ``level`` that ``row`` is in."""
+        return bisect_left(self._ends[level], self.end(level, row))
+
+    def path(self, level: int, row: int) -> list[bytes]:
+        """Path components from the root's child down to the directory at (level, row)."""
+        levels = [above for above in self._below.values() if above <= level]
+        return [self._names[above][row] for above in levels]
 
     def name(self, level: int, row: int) -> bytes:
         """Path component of the directory at (level, row)."""

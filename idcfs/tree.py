@@ -1,0 +1,199 @@
+"""The tree: collections, patients, studies and series from the catalog, instances from listings."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import trio
+
+from .content.prefetch import Prefetcher
+from .content.reader import Reader
+from .errors import IsADirectory, NotADirectory, NotALink, NotFound
+from .files import InstanceFile, SeriesContent
+from .flight import SingleFlight
+from .namespace.catalog import Catalog
+from .namespace.listing import Listing, Listings
+from .namespace.nodes import ROOT, Level, Node, inode_of
+from .views import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
+
+
+class Totals(NamedTuple):
+    """What ``statfs`` says."""
+
+    size: int
+    """Bytes of all series of the index."""
+    instances: int
+
+
+class Tree:
+    """One archive's series and instances: ``views.SideView``."""
+
+    roots: ClassVar[Mapping[bytes, Node]] = {}
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        listings: Listings,
+        reader: Reader,
+        prefetcher: Prefetcher,
+        nursery: trio.Nursery,
+        search: Callable[[], Awaitable[Catalog]] | None = None,
+    ) -> None:
+        """
+        :param search: makes the real catalog when somebody first looks below the collection that ``catalog`` names; or
+            into the root, if it names none.
+        """
+        self._catalog = catalog
+        self._listings = listings
+        self._reader = reader
+        self._prefetcher = prefetcher
+        self._search = search
+        self._searches: SingleFlight[str, Catalog | None] = SingleFlight(nursery)
+
+    # --- a view ------------------------------------------------------------------------------------------------------
+
+    async def lookup(self, parent: Node, name: bytes) -> Node | None:
+        if not parent.is_directory:
+            raise NotADirectory(f"inode {inode_of(*parent)} is not a directory")
+        if parent.level == Level.SERIES:
+            ordinal = (await self.listing(parent.row)).find(name)
+            return None if ordinal is None else Node(Level.INSTANCE, parent.row, ordinal)
+        catalog = await self._catalog_below(parent)
+        child = catalog.find(parent.level, parent.row, name) if catalog else None
+        return None if child is None or not catalog else Node(catalog.below(parent.level), child)
+
+    async def attributes(self, node: Node) -> Attributes:
+        if node.level == Level.INSTANCE:
+            listing = await self.listing(node.row)
+            return self._instance(node.row, listing, _existing(listing, node))
+        return _directory(self._catalog, node.level, node.row)
+
+    async def directory(self, node: Node) -> Directory:
+        if not node.is_directory:
+            raise NotADirectory(f"inode {inode_of(*node)} is not a directory")
+        if node.level == Level.SERIES:
+            return _SeriesDirectory(self, node.row, await self.listing(node.row))
+        catalog = await self._catalog_below(node)
+        return _CatalogDirectory(catalog, node) if catalog else EmptyDirectory()
+
+    async def open(self, node: Node) -> Opening:
+        if node.is_directory:
+            raise IsADirectory(f"inode {inode_of(*node)} is a directory")
+        listing = await self.listing(node.row)
+        ordinal = _existing(listing, node)
+        file = InstanceFile(self._reader, self._prefetcher, SeriesContent(node.row, listing, self._listings), ordinal)
+        try:
+            await file.prepare()
+        except BaseException:
+            file.close()
+            raise
+        return Opening(file, resized=listing.announce(ordinal), replaced=file.has_void_pages())
+
+    async def target(self, node: Node) -> bytes:
+        raise NotALink(f"inode {inode_of(*node)} is not a link")
+
+    # --- for the views beside it -------------------------------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """Sums over the whole index; of a searched archive, over what has been listed."""
+        return Totals(self._catalog.total_bytes, self._catalog.total_instances)
+
+    def newest(self) -> int:
+        """When anything was last revised, in seconds since the epoch."""
+        return self._catalog.revised_time(Level.ROOT, 0)
+
+    async def catalog(self) -> Catalog:
+        """The catalog with every series in it.
+
+        :raises IdcfsError: if the archive has to be asked and cannot be.
+        """
+        return await self._searched() or self._catalog
+
+    async def listing(self, row: int) -> Listing:
+        """The instances of the series at ``row``.
+
+        :raises IdcfsError: if they cannot be had.
+        """
+        return self._listings.kept(row) or await self._listings.get(row, self._catalog.series(row))
+
+    async def path(self, node: Node) -> bytes:
+        """Where ``node`` is, from the root.
+
+        :raises IdcfsError: if it is an instance and its listing cannot be had.
+        """
+        if node.level != Level.INSTANCE:
+            return b"/".join(self._catalog.path(node.level, node.row))
+        listing = await self.listing(node.row)
+        return b"/".join((*self._catalog.path(Level.SERIES, node.row), listing.names[_existing(listing, node)]))
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _catalog_below(self, node: Node) -> Catalog | None:
+        """The catalog that holds the children of ``node``; None while the archive lists nothing."""
+        if node == ROOT and self._catalog.rows:
+            return self._catalog
+        return await self._searched()
+
+    async def _searched(self) -> Catalog | None:
+        if self._search is None:
+            return self._catalog
+        return await self._searches.run("catalog", partial(self._look, self._search))
+
+    async def _look(self, search: Callable[[], Awaitable[Catalog]]) -> Catalog | None:
+        """Search, once with success: the catalog found is the one from then on."""
+        found = await search()
+        if not found.rows:
+            return None
+        self._catalog, self._search = found, None
+        return found
+
+    def _instance(self, row: int, listing: Listing, ordinal: int) -> Attributes:
+        size = listing.size(ordinal)
+        return Attributes(
+            inode=inode_of(Level.INSTANCE, row, ordinal),
+            kind=Kind.FILE,
+            size=size.size,
+            blocks=size.blocks,
+            modified=self._catalog.revised_time(Level.SERIES, row),
+            lasting=size.exact,
+        )
+
+
+class _CatalogDirectory:
+    """A directory above the series: a run of catalog rows. Positions are rows, so they need no table."""
+
+    def __init__(self, catalog: Catalog, node: Node) -> None:
+        self._catalog = catalog
+        self._node = node
+
+    def entries(self, start: int) -> Iterator[Entry]:
+        level = self._catalog.below(self._node.level)
+        for name, row, after in self._catalog.children(self._node.level, self._node.row, start):
+            yield name, _directory(self._catalog, level, row), after
+
+
+class _SeriesDirectory:
+    """The instances of a series, as they were when the directory was opened."""
+
+    def __init__(self, tree: Tree, row: int, listing: Listing) -> None:
+        self._tree = tree
+        self._row = row
+        self._listing = listing
+
+    def entries(self, start: int) -> Iterator[Entry]:
+        for ordinal in range(start, len(self._listing)):
+            attributes = self._tree._instance(self._row, self._listing, ordinal)
+            yield self._listing.names[ordinal], attributes, ordinal + 1
+
+
+def _directory(catalog: Catalog, level: int, row: int) -> Attributes:
+    inode = inode_of(level, row) if level else inode_of(*ROOT)
+    return Attributes(inode, Kind.DIRECTORY, 0, 0, catalog.revised_time(level, row), lasting=True)
+
+
+def _existing(listing: Listing, node: Node) -> int:
+    if node.ordinal >= len(listing):
+        raise NotFound(f"series {listing.series.series_uid} has no instance number {node.ordinal}")
+    return node.ordinal
