@@ -91,6 +91,24 @@ def main() -> None:
     f"{NAMED_LAYOUTS['idc-index']}",
 )
 @click.option(
+    "--collection",
+    metavar="ID",
+    multiple=True,
+    help="Show this collection alone; may be given several times.",
+)
+@click.option(
+    "--where",
+    metavar="SQL",
+    help="Show those series alone that a condition over the index's columns holds for, like "
+    "\"Modality = 'CT' AND license_short_name LIKE 'CC BY%'\"",
+)
+@click.option(
+    "--manifest",
+    metavar="FILE|-",
+    help="Show those series alone that a file, or stdin, lists: SeriesInstanceUIDs, one a line or in a column of that "
+    "name, or a manifest for s5cmd of IDC's portal.",
+)
+@click.option(
     "--content",
     default="auto",
     show_default=True,
@@ -166,14 +184,11 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
     """
     settings = options.mount_settings(mountpoint, given, foreground=foreground)
     _fix_google_places()
-    logs.start(settings.log_file, log_level)
     lock = options.log_file(settings.mountpoint).with_suffix(".lock")
-    with mounts.reserved(lock) as let_go, _prepared(settings):
-        serve = partial(_serve, settings, let_go)
-        if settings.log_file is None:
-            serve(lambda: None)
-        else:
-            run_detached(serve, hint=f"see {settings.log_file}")
+    with contextlib.closing(settings.cohort):
+        logs.start(settings.log_file, log_level)
+        with mounts.reserved(lock) as let_go, _prepared(settings):
+            _start(settings, let_go)
 
 
 @main.command(short_help="Unmount, and wait until it has ended.")
@@ -215,6 +230,15 @@ def _prepared(settings: MountSettings) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 settings.mountpoint.rmdir()
         raise
+
+
+def _start(settings: MountSettings, let_go: Callable[[], None]) -> None:
+    """Serve, in the background unless the log goes to stderr."""
+    serve = partial(_serve, settings, let_go)
+    if settings.log_file is None:
+        serve(lambda: None)
+    else:
+        run_detached(serve, hint=f"see {settings.log_file}")
 
 
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:

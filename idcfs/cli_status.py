@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from . import mounts
+from .cohort import spoken
 from .console import Place, printable, say
 from .errors import IdcfsError, UsageError
 from .running import idcfs_at, read_status
@@ -54,6 +55,7 @@ def _print(report: dict[str, Any]) -> None:
         "archive": f"{report['archive']}, {report['url']}",
         "offline": "yes: no request is sent" if report["offline"] else "no",
         "index": report["index"],
+        **({"cohort": spoken(report["cohort"])} if report.get("cohort") else {}),
         "content": _content(report),
         "cache": report["cache_dir"],
     }

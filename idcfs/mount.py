@@ -56,7 +56,10 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
     os.umask(0o077)  # what is cached may hold patients' names
     _make_private(settings.cache_dir)
     login = _login(settings)
-    catalog = _catalog(settings)
+    try:
+        catalog = _catalog(settings)
+    finally:
+        settings.cohort.close()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # but while mounted: a second Ctrl-C must not disturb the unmounting
     try:
@@ -185,7 +188,7 @@ def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[],
 def _catalog(settings: MountSettings) -> Catalog:
     """The index's catalog; of an archive to be searched, one that holds only the name of its one collection."""
     if settings.index != QIDO:
-        return open_catalog(settings.index, settings.cache_dir, parse_layout(settings.layout))
+        return open_catalog(settings.index, settings.cache_dir, parse_layout(settings.layout), settings.cohort)
     return unsearched_catalog(settings.archive.name, parse_layout(settings.layout))
 
 
@@ -203,6 +206,7 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "exact_sizes": settings.source.exact_sizes,
         "index": settings.index,
         "layout": settings.layout,
+        "cohort": settings.cohort.report(),
         "cache_dir": str(settings.cache_dir),
         "cache_size_bytes": settings.content.disk_cache_bytes,
         "memory_cache_bytes": settings.content.memory_cache_bytes,

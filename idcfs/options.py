@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from . import mounts
+from .cohort import Cohort, take_manifest
 from .errors import UsageError
 from .layout import parse_layout
 from .settings import (
@@ -79,6 +80,9 @@ class MountOptions(TypedDict):
     quota_project: str | None
     index: str
     layout: str
+    collection: tuple[str, ...]
+    where: str | None
+    manifest: str | None
     content: Policy
     bucket: str | None
     exact_sizes: bool
@@ -124,7 +128,22 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         may_hide_files=_NONEMPTY in options,
         offline=given["offline"],
         log_file=None if foreground else log_file(mountpoint),
+        cohort=_cohort(given["collection"], given["where"], given["manifest"], index),  # last: it holds a file open
     )
+
+
+def _cohort(collections: tuple[str, ...], where: str | None, manifest: str | None, index: str) -> Cohort:
+    """Which series of the index are shown.
+
+    :raises UsageError: if that is not known of this index before it is mounted, or cannot be read.
+    """
+    given = {"--collection": bool(collections), "--where": where is not None, "--manifest": manifest is not None}
+    for option, is_given in given.items():
+        if is_given and index == QIDO:
+            raise UsageError(f"{option}: what a server lists (--index qido) is not known before it is mounted")
+    if where is not None and not where.strip():
+        raise UsageError("--where is empty: give a condition, like Modality = 'CT'")
+    return Cohort(collections, where or "", None if manifest is None else take_manifest(manifest))
 
 
 def _cache_dir(given: Path | None, mountpoint: Path) -> Path:

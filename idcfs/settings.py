@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .cohort import ALL, Cohort
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -186,6 +188,8 @@ class MountSettings:
     cache_dir: Path
     layout: str = DEFAULT_LAYOUT
     """Template of the directories that lead to a series."""
+    cohort: Cohort = ALL
+    """Which series of the index are shown."""
     transport: TransportSettings = field(default_factory=TransportSettings)
     content: ContentSettings = field(default_factory=ContentSettings)
     source: SourceSettings = field(default_factory=SourceSettings)

@@ -18,24 +18,30 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..cohort import ALL, Cohort, Manifest
 from ..errors import UsageError
 from ..layout import DEFAULT, Layout, parse_layout
 from .catalog import Catalog, SearchedSeries, is_whole, locked
 from .columns import index_of_records, read_index, read_records
+from .narrow import narrowed
+from .packaged import packaged_parquet
 from .table import catalog_table
 
 
-def build_from_parquet(source: Path, target: Path, releases: dict[int, int], layout: Layout = DEFAULT) -> None:
-    """Write the catalog of the parquet file ``source`` to ``target``, which appears whole or not at all.
+def build_from_parquet(
+    source: Path, target: Path, releases: dict[int, int], layout: Layout = DEFAULT, cohort: Cohort = ALL
+) -> None:
+    """Write the catalog of ``cohort`` in the parquet file ``source`` to ``target``, which appears whole or not at all.
 
     Several mounts may start at once: whoever holds the lock builds, the others find it done.
 
     :param releases: time of each IDC release, in seconds since the epoch.
-    :raises UsageError: if ``source`` is not a parquet file with idc-index's columns.
+    :raises UsageError: if ``source`` is not a parquet file with idc-index's columns, or has no such cohort.
     """
     with locked(target.parent):
         if not is_whole(target):
-            _write(catalog_table(read_index(source, layout.columns), releases, layout), target)
+            index = narrowed(read_index(source, layout.columns), source, cohort)
+            _write(catalog_table(index, releases, layout), target)
 
 
 def build_from_records(lines: Iterable[bytes], target: Path, layout: Layout = DEFAULT) -> None:
@@ -73,12 +79,7 @@ def packaged_index() -> tuple[Path, dict[int, int]]:
 
     :raises UsageError: if the package has none.
     """
-    import idc_index_data  # here, not above: it reads every schema at import, and only the packaged index needs it
-
-    path = idc_index_data.IDC_INDEX_PARQUET_FILEPATH
-    if path is None:
-        raise UsageError("the installed idc-index-data holds no index: reinstall it")
-    source = Path(path)
+    source = packaged_parquet()
     rows = pq.read_table(source.with_name("version_metadata_index.parquet")).to_pylist()
     return source, {row["idc_version"]: _epoch(row["version_timestamp"]) for row in rows}
 
@@ -87,7 +88,7 @@ def _known_releases() -> dict[int, int]:
     """Releases that the installed package can date; a file's own date serves for the others."""
     try:
         return packaged_index()[1]
-    except (UsageError, ImportError, OSError, pa.ArrowException):
+    except (UsageError, OSError, pa.ArrowException):
         return {}
 
 
@@ -96,25 +97,30 @@ def _epoch(date: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """``build [--layout L] TARGET [SOURCE]``: without SOURCE, the packaged index; ``-`` is a list on stdin, see
-    ``read_records``.
+    """``build [--layout L] [--collection C]… [--where SQL] [--manifest NAME] TARGET [SOURCE]``: without SOURCE, the
+    packaged index; ``-`` is a list on stdin, see ``read_records``. A manifest is what stdin has, whatever it is called.
 
     Exit codes: 2 the source cannot be used, EX_CANTCREAT the target cannot be written.
     """
     parser = ArgumentParser(prog="build")
     parser.add_argument("--layout", type=parse_layout, default=DEFAULT)
+    parser.add_argument("--collection", action="append", default=[])
+    parser.add_argument("--where", default="")
+    parser.add_argument("--manifest")
     parser.add_argument("target", type=Path)
     parser.add_argument("source", nargs="?", default="")
     given = parser.parse_args(arguments)
+    manifest = None if given.manifest is None else Manifest(given.manifest, "", sys.stdin.buffer)
+    cohort = Cohort(tuple(given.collection), given.where, manifest)
     try:
-        _build(given.target, given.source, given.layout)
+        _build(given.target, given.source, given.layout, cohort)
     except (UsageError, OSError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else os.EX_CANTCREAT
     return 0
 
 
-def _build(target: Path, source: str, layout: Layout) -> None:
+def _build(target: Path, source: str, layout: Layout, cohort: Cohort) -> None:
     if source == "-":
         build_from_records(sys.stdin.buffer, target, layout)
         return
@@ -122,7 +128,7 @@ def _build(target: Path, source: str, layout: Layout) -> None:
         parquet, releases = Path(source), _known_releases() | {0: int(Path(source).stat().st_mtime)}
     else:
         parquet, releases = packaged_index()
-    build_from_parquet(parquet, target, releases, layout)
+    build_from_parquet(parquet, target, releases, layout, cohort)
 
 
 class _WithoutPandas(MetaPathFinder):

@@ -20,16 +20,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import trio
 
+from ..cohort import ALL, Cohort
 from ..errors import Damaged, DeadlinePassed, IdcfsError, QuotaSpent, Unreachable, UsageError
 from ..layout import DEFAULT, Layout
 from ..settings import PACKAGED, ArchiveSettings
 from .catalog import Catalog, SearchedSeries, locked
+from .packaged import packaged_version
 from .schema import FORMAT, unsearched_table
 
 _KEEP_SECONDS = 30 * 86_400
@@ -52,18 +53,18 @@ Search = Callable[[], Awaitable[Sequence[SearchedSeries]]]
 """Every series of a server."""
 
 
-def open_catalog(index: str, cache_dir: Path, layout: Layout = DEFAULT) -> Catalog:
+def open_catalog(index: str, cache_dir: Path, layout: Layout = DEFAULT, cohort: Cohort = ALL) -> Catalog:
     """The catalog of ``packaged`` or of a parquet file, built first if need be.
 
-    :raises UsageError: if the index cannot be used, or the cache directory not written.
+    :raises UsageError: if the index cannot be used or has no such cohort, or the cache directory not written.
     """
-    path = catalog_path(index, cache_dir, layout)
+    path = catalog_path(index, cache_dir, layout, cohort)
     try:
         catalog = Catalog.open(path)
     except Damaged as error:
         if path.exists():
             log.warning("%s: building it again", error)
-        _build(index, path, layout)  # in place of a damaged one, and only if no other mount has done so by now
+        _build(index, path, layout, cohort)  # in place of a damaged one, and only if no other mount has done so by now
         catalog = Catalog.open(path)
     with suppress(OSError):  # says only that the catalog is in use
         os.utime(path)
@@ -172,9 +173,11 @@ def _built_of_records(found: _Searched, path: Path) -> Catalog:
     return Catalog.open(path)
 
 
-def _options(layout: Layout) -> list[str]:
-    """How a builder is told of ``layout``."""
-    return ["--layout", layout.text]
+def _options(layout: Layout, cohort: Cohort = ALL) -> list[str]:
+    """How a builder is told of ``layout`` and ``cohort``; what a manifest holds comes by stdin."""
+    options = {"layout": [layout.text], "collection": cohort.collections, "where": filter(None, [cohort.where])}
+    options["manifest"] = [cohort.manifest.name] if cohort.manifest else []
+    return [f"--{name}={value}" for name, values in options.items() for value in values]
 
 
 def _lines(archive: str, records: Sequence[SearchedSeries]) -> Iterator[bytes]:
@@ -215,16 +218,13 @@ def unsearched_catalog(archive: str, layout: Layout = DEFAULT) -> Catalog:
     return Catalog(unsearched_table(archive, layout))
 
 
-def catalog_path(index: str, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
+def catalog_path(index: str, cache_dir: Path, layout: Layout = DEFAULT, cohort: Cohort = ALL) -> Path:
     """Where the catalog of ``index`` is kept: the name changes with the index's version.
 
     :raises UsageError: if there is no such index.
     """
     if index == PACKAGED:
-        try:
-            identity = f"packaged-{version('idc-index-data')}"
-        except PackageNotFoundError:
-            raise UsageError("the package idc-index-data is not installed: install it, or give --index FILE") from None
+        identity = f"packaged-{packaged_version()}"
     else:
         source = Path(index)
         try:
@@ -235,38 +235,43 @@ def catalog_path(index: str, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
             raise UsageError(f"--index {index} is not a file: give packaged, qido or a parquet file")
         stamp = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
         identity = "file-" + hashlib.blake2b(stamp.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return cache_dir / f"{_CATALOG}{FORMAT}-{identity}{_mark(layout)}.arrow"
+    return cache_dir / f"{_CATALOG}{FORMAT}-{identity}{_mark(layout, cohort)}.arrow"
 
 
-def _mark(layout: Layout) -> str:
+def _mark(layout: Layout, cohort: Cohort = ALL) -> str:
     """What tells the catalogs of one index apart."""
-    return "" if layout == DEFAULT else f"-{hashlib.blake2b(layout.text.encode(), digest_size=6).hexdigest()}"
+    mark = "" if layout == DEFAULT else f"-{hashlib.blake2b(layout.text.encode(), digest_size=6).hexdigest()}"
+    return f"{mark}-cohort-{cohort.digest}" if cohort else mark
 
 
-def _build(index: str, path: Path, layout: Layout) -> None:
+def _build(index: str, path: Path, layout: Layout, cohort: Cohort) -> None:
     log.info("building the catalog %s (once per index version)", path)
     _remove_unused(path.parent)
     source = [] if index == PACKAGED else [str(Path(index).resolve())]
-    code, reason = _run_builder(*_options(layout), str(path), *source)
+    given = cohort.manifest.rewound() if cohort.manifest else None
+    code, reason = _run_builder(*_options(layout, cohort), str(path), *source, given=given)
     if code != 0:
         raise UsageError(reason)
 
 
-def _run_builder(*arguments: str, lines: Iterable[bytes] = ()) -> tuple[int, str]:
+def _run_builder(*arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None) -> tuple[int, str]:
     """Build in a process of its own, so that this one stays small; returns its exit code and, in one line, why.
 
+    :param lines: what it finds on stdin, unless a file is ``given``.
     :raises IdcfsError: if there can be no such process.
     """
     command = [sys.executable, "-m", "idcfs.namespace.build", *arguments]
     try:
-        builder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        builder = subprocess.Popen(
+            command, stdin=given or subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
     except OSError as error:
         raise IdcfsError(f"{sys.executable} cannot be started: {error.strerror}") from None
     with builder:
-        assert builder.stdin is not None
         assert builder.stderr is not None
-        with suppress(BrokenPipeError), builder.stdin:  # it ended early, and says why
-            builder.stdin.writelines(lines)
+        if builder.stdin is not None:
+            with suppress(BrokenPipeError), builder.stdin:  # it ended early, and says why
+                builder.stdin.writelines(lines)
         errors = builder.stderr.read().decode(errors="replace").strip()
     if builder.returncode == 0:
         for line in errors.splitlines():

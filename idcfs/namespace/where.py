@@ -1,0 +1,145 @@
+"""Conditions in SQL over an index, evaluated by DuckDB, which may read the index and nothing else.
+
+Two walls stand around it. DuckDB is told to leave files, networks, extensions and this process's objects alone, and
+that this is final; and the condition is parsed first: it has to be one, with nothing after it, and with no table in its
+subqueries but the index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.dataset as ds
+
+from ..errors import UsageError
+
+TABLE = "index"
+"""What the index is called in SQL, as in idc-index's own queries."""
+LIMIT_SECONDS = 60.0
+"""Over the packaged index a condition takes one to four seconds."""
+_ROW = "row of the index"
+"""No column of an index is called so, and no condition needs it."""
+_CONFIGURATION = {
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",  # nothing is spilled
+    "memory_limit": "1GiB",
+    "threads": str(min(4, os.cpu_count() or 1)),
+}
+_TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
+"""Those that make rows of what they are given."""
+_NOT_ONE = "--where: give one condition, like Modality = 'CT', and nothing after it"
+_OTHER_TABLES = frozenset({"SHOW_REF", "COLUMN_DATA", "BOUND_TABLE_REF"})
+
+
+def rows_where(source: Path, condition: str, limit_seconds: float = LIMIT_SECONDS) -> Any:
+    """The numbers of the rows of the parquet file ``source`` for which ``condition`` is true, as a numpy array in no
+    order. All its columns may be named; subqueries may read it as ``index``.
+
+    :raises UsageError: in one line, if it is no condition, reads anything else, fails, or takes longer than the limit.
+    """
+    try:
+        condition.encode()
+        with _connected(source) as connection:
+            alarm = threading.Timer(limit_seconds, connection.interrupt)
+            alarm.start()
+            try:
+                _check(connection, condition)
+                found = connection.execute(
+                    _over(f'(SELECT *, row_number() OVER () - 1 AS "{_ROW}" FROM {TABLE})', condition)
+                )
+                return found.fetchnumpy()[_ROW]
+            finally:
+                alarm.cancel()
+    except duckdb.InterruptException:
+        raise UsageError(f"--where: not done within {limit_seconds:g} s") from None
+    except duckdb.Error as error:
+        raise UsageError(f"--where: {_in_one_line(str(error))}") from None
+    except UnicodeEncodeError:
+        raise UsageError("--where: it is no text in UTF-8") from None
+    except RecursionError:
+        raise UsageError("--where: it is nested too deeply") from None
+
+
+def _over(table: str, condition: str) -> str:
+    return f'SELECT "{_ROW}" FROM {table} AS {TABLE} WHERE\n{condition}\n'
+
+
+@contextmanager
+def _connected(source: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(":memory:", config=dict(_CONFIGURATION)) as connection:
+        connection.register(TABLE, ds.dataset(source, format="parquet"))  # which pyarrow reads, column by column
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def _check(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
+    """
+    :raises UsageError: if ``condition`` is more than one condition, or reads anything but the index.
+    """
+    (one,) = _parsed(connection, "true")
+    statements = _parsed(connection, condition)
+    if len(statements) != 1 or _but_condition(statements[0]) != _but_condition(one):
+        raise UsageError(_NOT_ONE)
+    nodes = list(_nodes(statements))
+    own = {TABLE} | {entry["key"].casefold() for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())}
+    for node in nodes:
+        name = _foreign(node, own)
+        if name is not None:
+            raise UsageError(f"--where: a condition can read the table {TABLE} and no other, so not {name}")
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, condition: str) -> list[Any]:
+    """The statements that a query with ``condition`` is, as syntax trees."""
+    row = connection.execute("SELECT json_serialize_sql(?)", [_over(TABLE, condition)]).fetchone()
+    tree = json.loads(row[0]) if row else {}
+    if tree.get("error"):
+        is_sql = tree["error_type"] != "parser"  # then it ends in a command that is no query
+        raise UsageError(_NOT_ONE if is_sql else f"--where: {_in_one_line(tree['error_message'])}")
+    found: list[Any] = tree["statements"]
+    return found
+
+
+def _but_condition(statement: Any) -> Any:
+    return statement["node"] | {"where_clause": None}
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every node of a syntax tree, without recursion: conditions may be nested deeply."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            yield node
+            left.extend(node.values())
+        elif isinstance(node, list):
+            left.extend(node)
+
+
+def _foreign(node: dict[str, Any], own: set[str]) -> str | None:
+    """What ``node`` reads that is no table of ``own``; None if it reads nothing else."""
+    kind = node.get("type")
+    if kind == "BASE_TABLE":
+        *above, table = path = [node["catalog_name"], node["schema_name"], node["table_name"]]
+        return None if not any(above) and table.casefold() in own else ".".join(filter(None, path))
+    if kind == "TABLE_FUNCTION":
+        name = str(node["function"].get("function_name"))
+        return None if name.casefold() in _TABLE_FUNCTIONS else f"{name}(…)"
+    return str(kind) if isinstance(kind, str) and kind in _OTHER_TABLES else None
+
+
+def _in_one_line(message: str) -> str:
+    """What DuckDB says is wrong, with the columns it proposes, and without the query."""
+    first, *rest = message.strip().splitlines() or ["it failed"]
+    proposed = next((line for line in rest if line.startswith(("Candidate", "Did you mean"))), "")
+    return f"{first.removesuffix('!')}. {proposed}" if proposed else first
