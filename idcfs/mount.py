@@ -24,10 +24,12 @@ from .content.prefetch import Prefetcher
 from .content.reader import Reader
 from .content.tiers import Tiers
 from .errors import IdcfsError, UsageError, first_of
+from .exports import IndexFiles
 from .filesystem import Filesystem
 from .layout import parse_layout
 from .links import UidLinks
 from .namespace.catalog import Catalog
+from .namespace.exported import ExportedIndex
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
 from .namespace.store import SeriesStore
@@ -102,6 +104,8 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         prefetcher = Prefetcher(reader, settings.content, tiers.capacity, nursery, stats)
         tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
         side_views: list[SideView] = [OwnFiles(tree, _status(settings, stats), archive.begin_bulk), UidLinks(tree)]
+        if settings.index != QIDO:
+            side_views.append(_index_files(tree, settings, nursery))
         filesystem = Filesystem(tree, side_views, stats, partial(_sync, reader, listings))
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
@@ -190,6 +194,11 @@ def _catalog(settings: MountSettings) -> Catalog:
     if settings.index != QIDO:
         return open_catalog(settings.index, settings.cache_dir, parse_layout(settings.layout), settings.cohort)
     return unsearched_catalog(settings.archive.name, parse_layout(settings.layout))
+
+
+def _index_files(tree: Tree, settings: MountSettings, nursery: trio.Nursery) -> IndexFiles:
+    exported = ExportedIndex(settings.index, settings.cache_dir, parse_layout(settings.layout), settings.cohort)
+    return IndexFiles(tree, exported, nursery, settings.transport.timeout_seconds)
 
 
 def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:

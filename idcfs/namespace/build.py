@@ -12,7 +12,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from .catalog import Catalog, SearchedSeries, is_whole, locked
 from .columns import index_of_records, read_index, read_records
 from .narrow import narrowed
 from .packaged import packaged_parquet
+from .process import without_pandas
 from .table import catalog_table
 
 
@@ -131,18 +131,6 @@ def _build(target: Path, source: str, layout: Layout, cohort: Cohort) -> None:
     build_from_parquet(parquet, target, releases, layout, cohort)
 
 
-class _WithoutPandas(MetaPathFinder):
-    """pyarrow loads pandas, where it is installed, to see whether a list is one of its series: half a builder's time.
-
-    None in ``sys.modules`` does not help: this time pyarrow takes it for the module.
-    """
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        """Not ours, or not to be found at all."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError("a catalog is built without pandas", name=fullname)
-
-
 if __name__ == "__main__":
-    sys.meta_path.insert(0, _WithoutPandas())
+    without_pandas()
     sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ from itertools import islice, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ _REQUIRED = (*PATH_COLUMNS, "instanceCount", "series_size_MB")
 _TEXTS = ("crdc_series_uuid", "aws_bucket", "TransferSyntaxUID", "Modality", "license_short_name", "source_DOI")
 """What a catalog has of each series if the index has it."""
 _REVISED = "series_revised_idc_version"
+_NUMBERS = ("instanceCount", "series_size_MB", _REVISED)
 
 _BYTES_PER_MB = 1_000_000
 """``series_size_MB`` has six decimals, so this times it, rounded, is the exact byte sum (v25: all rows)."""
@@ -48,7 +50,9 @@ def read_index(source: Path, named: Iterable[str] = ()) -> pa.Table:
         if unknown:
             raise UsageError(f"{source} has no column {unknown[0]}, which the layout names")
         wanted = dict.fromkeys((*_REQUIRED, *_TEXTS, _REVISED, *named))
-        table = _complete(file.read(columns=[name for name in wanted if name in file.schema_arrow.names]), named)
+        table = _complete(
+            file.read(columns=[name for name in wanted if name in file.schema_arrow.names]), _texts_of(named)
+        )
         table.validate(full=True)  # parquet does not: text may be no UTF-8
         if not table.num_rows:
             raise UsageError(f"{source} lists no series")
@@ -58,10 +62,21 @@ def read_index(source: Path, named: Iterable[str] = ()) -> pa.Table:
         raise UsageError(f"{source} cannot be read as a parquet index: {reason}") from error
 
 
-def _complete(table: pa.Table, named: Iterable[str] = ()) -> pa.Table:
-    """Every column there, in one type each, absent values as empty or UNKNOWN."""
+def read_some(source: Path, texts: Iterable[str]) -> pa.Table:
+    """The columns of text and all numbers of an index that ``read_index`` has accepted, in the same types."""
+    file = pq.ParquetFile(source)
+    wanted = [name for name in (*texts, *_NUMBERS) if name in file.schema_arrow.names]
+    return _complete(file.read(columns=wanted), texts)
+
+
+def _texts_of(named: Iterable[str]) -> Iterable[str]:
+    return dict.fromkeys((*PATH_COLUMNS, *_TEXTS, *named))
+
+
+def _complete(table: pa.Table, texts: Iterable[str]) -> pa.Table:
+    """Every column there, in one type each, absent values as empty or UNKNOWN; and the number of each row."""
     columns: dict[str, Any] = {}
-    for name in (*PATH_COLUMNS, *_TEXTS, *named):
+    for name in texts:
         columns[name] = _column(table, name, pa.large_string(), "")
     counts = _within(_column(table, "instanceCount", pa.int64(), None), _MOST_INSTANCES, "instanceCount")
     columns["instanceCount"] = pc.fill_null(counts, UNKNOWN)
@@ -70,6 +85,7 @@ def _complete(table: pa.Table, named: Iterable[str] = ()) -> pa.Table:
     size = _within(pc.round(pc.multiply(megabytes, float(_BYTES_PER_MB))), _MOST_BYTES, "series_size_MB")
     size = pc.fill_null(pc.cast(size, pa.int64()), UNKNOWN)
     columns["bytes"] = pc.if_else(pc.equal(size, 0), UNKNOWN, size)  # no instance is empty: rounded away, or not known
+    columns["index_row"] = pa.array(np.arange(table.num_rows, dtype=np.int32))
     return pa.table(columns)
 
 
@@ -154,7 +170,7 @@ def index_of_records(collection: str, records: Iterable[SearchedSeries], named: 
     parts = [_index_of(collection, [])]  # so that there is one
     while some := list(islice(left, _RECORDS_AT_ONCE)):
         parts.append(_index_of(collection, some))
-    return _complete(pa.concat_tables(parts), named)
+    return _complete(pa.concat_tables(parts), _texts_of(named))
 
 
 def _index_of(collection: str, records: list[SearchedSeries]) -> pa.Table:

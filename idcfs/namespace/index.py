@@ -12,16 +12,13 @@ import hashlib
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import trio
 
@@ -31,6 +28,7 @@ from ..layout import DEFAULT, Layout
 from ..settings import PACKAGED, ArchiveSettings
 from .catalog import Catalog, SearchedSeries, locked
 from .packaged import packaged_version
+from .process import BUILD, run_apart
 from .schema import FORMAT, unsearched_table
 
 _KEEP_SECONDS = 30 * 86_400
@@ -165,7 +163,7 @@ def _built_of_records(found: _Searched, path: Path) -> Catalog:
     :raises IdcfsError: if building failed.
     """
     lines = _lines(found.archive, found.records)
-    code, reason = _run_builder(*_options(found.layout), str(path), "-", lines=lines)
+    code, reason = run_apart(BUILD, *_options(found.layout), str(path), "-", lines=lines)
     if code == os.EX_CANTCREAT:
         raise OSError(reason)
     if code != 0:
@@ -249,38 +247,9 @@ def _build(index: str, path: Path, layout: Layout, cohort: Cohort) -> None:
     _remove_unused(path.parent)
     source = [] if index == PACKAGED else [str(Path(index).resolve())]
     given = cohort.manifest.rewound() if cohort.manifest else None
-    code, reason = _run_builder(*_options(layout, cohort), str(path), *source, given=given)
+    code, reason = run_apart(BUILD, *_options(layout, cohort), str(path), *source, given=given)
     if code != 0:
         raise UsageError(reason)
-
-
-def _run_builder(*arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None) -> tuple[int, str]:
-    """Build in a process of its own, so that this one stays small; returns its exit code and, in one line, why.
-
-    :param lines: what it finds on stdin, unless a file is ``given``.
-    :raises IdcfsError: if there can be no such process.
-    """
-    command = [sys.executable, "-m", "idcfs.namespace.build", *arguments]
-    try:
-        builder = subprocess.Popen(
-            command, stdin=given or subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-    except OSError as error:
-        raise IdcfsError(f"{sys.executable} cannot be started: {error.strerror}") from None
-    with builder:
-        assert builder.stderr is not None
-        if builder.stdin is not None:
-            with suppress(BrokenPipeError), builder.stdin:  # it ended early, and says why
-                builder.stdin.writelines(lines)
-        errors = builder.stderr.read().decode(errors="replace").strip()
-    if builder.returncode == 0:
-        for line in errors.splitlines():
-            log.warning("%s", line)
-    else:
-        log.debug("building failed:\n%s", errors)
-    if builder.returncode < 0:
-        return builder.returncode, f"the process that does it was ended: {signal.strsignal(-builder.returncode)}"
-    return builder.returncode, errors.splitlines()[-1] if errors else f"exit code {builder.returncode}"
 
 
 def _remove_unused(directory: Path) -> None:

@@ -50,6 +50,8 @@ class View(enum.IntEnum):
     """Files of idcfs itself."""
     UID = 2
     """Links named by UIDs."""
+    INDEX = 3
+    """The index itself, as files."""
 
 
 _LEVELS = tuple(Level)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ..layout import PATH_COLUMNS, Layout, parse_layout
 from .names import escape, is_shortened
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever ``schema`` or its meaning changes, so that an older file is built anew."""
 
 UNKNOWN = -1
@@ -29,6 +29,7 @@ _SERIES_FIELDS = (
     ("source_doi", _NAME),
     ("by_study", pa.int32()),  # rows in the order of their StudyInstanceUIDs, as they are kept: escaped, or not
     ("by_series", pa.int32()),  # and SeriesInstanceUIDs
+    ("index_row", pa.int32()),  # number of the row of the index that it comes from
 )
 ORDERS = {"by_study": "StudyInstanceUID", "by_series": "SeriesInstanceUID"}
 _PATH_TYPES = dict(zip(PATH_COLUMNS, (_NAME, _NAME, _NAME, pa.binary()), strict=True))

@@ -29,7 +29,7 @@ _TEXTS = {
     "source_doi": "source_DOI",
 }
 """Columns of a catalog and what idc-index calls them."""
-_NUMBERS = ("bytes", "instanceCount", "series_revised_idc_version")
+_NUMBERS = ("bytes", "instanceCount", "series_revised_idc_version", "index_row")
 
 
 def catalog_table(index: pa.Table, releases: dict[int, int], layout: Layout = DEFAULT) -> pa.Table:
@@ -47,6 +47,7 @@ def catalog_table(index: pa.Table, releases: dict[int, int], layout: Layout = DE
     columns["instances"] = pc.cast(index.column("instanceCount"), pa.int32())
     revised = index.column("series_revised_idc_version").to_numpy()
     columns["series_revised"] = pa.array(revised)
+    columns["index_row"] = index.column("index_row")
     for level in range(1, len(names)):
         columns[name_at(level)] = names[level - 1]
         columns[end_at(level)], columns[revised_at(level)] = _runs(new[level - 1], revised)
