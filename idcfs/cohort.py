@@ -78,12 +78,12 @@ ALL = Cohort()
 
 
 def spoken(report: Mapping[str, Any]) -> str:
-    """A cohort in words, of what ``Cohort.report`` says."""
+    """A cohort in words, on one line, of what ``Cohort.report`` says."""
     words = []
     if report.get("collections"):
         words.append(f"collection {' or '.join(report['collections'])}")
     if report.get("where"):
-        words.append(f"where {report['where']}")
+        words.append(f"where {' '.join(report['where'].split())}")
     if report.get("manifest"):
         words.append(f"listed in {'stdin' if report['manifest'] == STDIN else report['manifest']}")
     return ", ".join(words)

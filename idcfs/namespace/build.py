@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
     try:
         _build(given.target, given.source, given.layout, cohort)
     except (UsageError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(*str(error).splitlines(), file=sys.stderr)  # on one line, whatever names hold
         return 2 if isinstance(error, UsageError) else os.EX_CANTCREAT
     return 0
 

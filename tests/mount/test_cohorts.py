@@ -129,6 +129,11 @@ def test_without_any_there_is_no_cohort(mount: MountMaker, sample_index: Path) -
             ("--where", "Modality = 'none'"),
             "the cohort is empty: the index has no such series (where Modality = 'none')",
         ),
+        (
+            ("--where", "Modality\n= 'none'"),
+            "the cohort is empty: the index has no such series (where Modality = 'none')",
+        ),
+        (("--collection", "a\nb"), "--collection a b: the index has no such collection"),
         (("--where", "Modality ="), "--where: syntax error at end of input"),
         (
             ("--where", "Modalty = 'CT'"),
