@@ -73,6 +73,22 @@ class Filesystem:
         node = node_of(inode)
         return await self._view(node).target(node)
 
+    async def xattr(self, inode: int, name: bytes) -> bytes | None:
+        """The extended attribute ``name`` of a node, if it has it; what is hidden has none.
+
+        :raises IdcfsError: if there is no such node.
+        """
+        node = node_of(inode)
+        return await self._tree.xattr(node, name) if node.view == View.TREE else None
+
+    async def xattrs(self, inode: int) -> dict[bytes, bytes]:
+        """All extended attributes of a node.
+
+        :raises IdcfsError: if there is no such node.
+        """
+        node = node_of(inode)
+        return await self._tree.xattrs(node) if node.view == View.TREE else {}
+
     def totals(self) -> Totals:
         """Sums over the whole index; of a searched archive, over what has been listed."""
         return self._tree.totals()

@@ -79,9 +79,8 @@ _refuse: Any = _read_only  # one body for a dozen signatures
 class Adapter(pyfuse3.Operations):
     """Every operation of a read-only filesystem, as pyfuse3 wants it.
 
-    Not here, on purpose: flush, fsync of files, getxattr and listxattr. pyfuse3 answers ENOSYS for them, which makes
-    the kernel answer by itself from then on (success, or ENOTSUP for the attributes), a request saved per close and per
-    ``ls -l``.
+    Not here, on purpose: flush and fsync of files. pyfuse3 answers ENOSYS for them, which makes the kernel answer by
+    itself from then on, with success: a request saved per close.
     """
 
     supports_dot_lookup = False
@@ -125,6 +124,19 @@ class Adapter(pyfuse3.Operations):
     @_guarded
     async def readlink(self, inode: InodeT, ctx: Any) -> FileNameT:
         return FileNameT(await self._filesystem.readlink(inode))
+
+    @_guarded
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: Any) -> bytes:
+        if not name.startswith(b"user."):
+            raise FUSEError(errno.ENOTSUP)  # not ENODATA: ``ls`` would ask again for each file (docs/measured.md)
+        value = await self._filesystem.xattr(inode, name)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
+
+    @_guarded
+    async def listxattr(self, inode: InodeT, ctx: Any) -> list[bytes]:
+        return list(await self._filesystem.xattrs(inode))
 
     @_guarded
     async def statfs(self, ctx: Any) -> StatvfsData:

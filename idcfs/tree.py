@@ -17,6 +17,10 @@ from .namespace.catalog import Catalog
 from .namespace.listing import Listing, Listings
 from .namespace.nodes import ROOT, Level, Node, inode_of
 from .views import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
+from .xattrs import Facts, IndexFacts, encoded
+
+_MOST_CACHED = 1_000
+"""Files of a series of which it is added up what is cached: 1 ms each, where that has to be looked up."""
 
 
 class Totals(NamedTuple):
@@ -50,6 +54,7 @@ class Tree:
         self._reader = reader
         self._prefetcher = prefetcher
         self._search = search
+        self._facts = IndexFacts()
         self._searches: SingleFlight[str, Catalog | None] = SingleFlight(nursery)
 
     # --- a view ------------------------------------------------------------------------------------------------------
@@ -93,6 +98,15 @@ class Tree:
 
     async def target(self, node: Node) -> bytes:
         raise NotALink(f"inode {inode_of(*node)} is not a link")
+
+    async def xattr(self, node: Node, name: bytes) -> bytes | None:
+        """The extended attribute ``name`` of ``node``, if it has it; no request is sent for it."""
+        indexed = await self._indexed_xattrs(node)
+        return indexed[name] if name in indexed else (await self._found_xattrs(node)).get(name)
+
+    async def xattrs(self, node: Node) -> dict[bytes, bytes]:
+        """All extended attributes of ``node``; no request is sent for them."""
+        return await self._indexed_xattrs(node) | await self._found_xattrs(node)
 
     # --- for the views beside it -------------------------------------------------------------------------------------
 
@@ -148,6 +162,39 @@ class Tree:
             return None
         self._catalog, self._search = found, None
         return found
+
+    async def _indexed_xattrs(self, node: Node) -> dict[bytes, bytes]:
+        if self._search is None:
+            return await self._facts.of(self._catalog, node.level, node.row)
+        # Of the one collection nothing but its name is known yet.
+        return encoded({} if node == ROOT else {"collection_id": self._catalog.value("collection_id", node.row)})
+
+    async def _found_xattrs(self, node: Node) -> dict[bytes, bytes]:
+        """What tells one file from another, and what is cached: as long as the names of the series are in memory."""
+        listing = self._listings.kept(node.row) if node.level >= Level.SERIES else None
+        if listing is None:
+            return {}
+        content = SeriesContent(node.row, listing, self._listings)
+        if node.level == Level.INSTANCE:
+            ordinal = _existing(listing, node)
+            return encoded(await self._file_facts(content, ordinal))
+        if len(content) > _MOST_CACHED:
+            return {}
+        cached = [await self._cached_bytes(content, ordinal) for ordinal in range(len(content))]
+        return encoded({"cached_bytes": str(sum(cached))})
+
+    async def _file_facts(self, content: SeriesContent, ordinal: int) -> Facts:
+        return {
+            "instance_uid": content.listing.instance_uid(ordinal),
+            "size_bytes": str(content.size(ordinal)),
+            "size_exact": "false" if content.exact_size(ordinal) is None else "true",
+            "cached_bytes": str(await self._cached_bytes(content, ordinal)),
+        }
+
+    async def _cached_bytes(self, content: SeriesContent, ordinal: int) -> int:
+        """What of a file is cached; nothing, if its size has to be asked for before any of it can be read."""
+        size = content.exact_size(ordinal)
+        return 0 if size is None else await self._reader.cached_bytes(content.instance(ordinal), size)
 
     def _instance(self, row: int, listing: Listing, ordinal: int) -> Attributes:
         size = listing.size(ordinal)

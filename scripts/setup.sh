@@ -128,6 +128,8 @@ list_missing() {
         need libgdcm-tools have gdcminfo
         need dcm2niix have dcm2niix
         need curl have curl
+        need attr have getfattr
+        need rsync have rsync
     fi
 }
 

@@ -79,6 +79,11 @@ class Source:
             raise self.size
         return self.size
 
+    async def cached_bytes(self, instance: Instance, size: int) -> int:
+        """As if all were that has been asked for."""
+        await trio.lowlevel.checkpoint()
+        return size if instance.instance_uid in self.sized else 0
+
     async def read(self, instance: Instance, size: int, offset: int, length: int) -> bytes:
         await trio.lowlevel.checkpoint()
         if self.damaged:
@@ -91,7 +96,7 @@ class FakeReader:
 
     def __init__(self, source: Source) -> None:
         self.open, self.close, self.size, self.read = source.open, source.close, source.read_size, source.read
-        self.was_replaced = source.was_replaced
+        self.was_replaced, self.cached_bytes = source.was_replaced, source.cached_bytes
 
 
 @asynccontextmanager

@@ -157,6 +157,12 @@ class Reader:
         await self._tiers.load(instance.key)
         return self._first_missing(instance.key, size, 0) is None
 
+    async def cached_bytes(self, instance: Instance, size: int) -> int:
+        """How many bytes of an instance of ``size`` bytes seem to be kept, in memory or on disk."""
+        await self._tiers.load(instance.key)
+        kept = (part for part in slices(0, size) if self._tiers.has(instance.key, part.block))
+        return sum(part.stop - part.start for part in kept)
+
     async def read_first(self, instance: Instance) -> None:
         """Have the beginning of an instance in memory that ``has_all`` has found on disk."""
         await self._tiers.read_first(instance.key)

@@ -91,9 +91,7 @@ class Catalog:
         self._content = _Strings(columns["content"])
         self._transfer_syntaxes = _Strings(columns["transfer_syntaxes"])
         self._bucket = _Strings(columns["bucket"])
-        self._modality = _Strings(columns["modality"])
-        self._license = _Strings(columns["license"])
-        self._source_doi = _Strings(columns["source_doi"])
+        self._texts = {name: _Strings(columns[name]) for name in ("modality", "license", "source_doi")}
 
     @classmethod
     def open(cls, path: Path) -> Catalog:
@@ -174,6 +172,28 @@ class Catalog:
         wanted, key = identifier.stored(uid), identifier.strings.__getitem__
         return order[bisect_left(order, wanted, key=key) : bisect_right(order, wanted, key=key)]
 
+    def release(self, level: int, row: int) -> int:
+        """The newest IDC release in which anything below (level, row) was revised; 0 where the index does not say."""
+        return 0 if level == Level.ROOT else int(self._revised[level][row])
+
+    def total_in(self, amount: Literal["instances", "bytes"], start: int, stop: int) -> int | None:
+        """Sum of ``amount`` over rows [start, stop); None where the index does not give it for each of them."""
+        numbers = (self._instances if amount == "instances" else self._bytes)[start:stop].tolist()
+        return None if min(numbers, default=0) == UNKNOWN else sum(numbers)
+
+    def distinct(self, text: Literal["modality", "license", "source_doi"], start: int, stop: int) -> set[str]:
+        """The different values in rows [start, stop), of those that are not empty."""
+        return {value.decode() for value in self._texts[text].distinct(start, stop) if value}
+
+    def common_value(self, column: str, start: int, stop: int) -> str | None:
+        """What all rows [start, stop), one at least, have in ``column``, one of ``PATH_COLUMNS``; None: they differ."""
+        identifier = self._identifiers[column]
+        return identifier.value(start) if identifier.strings.is_same(start, stop) else None
+
+    def common_content(self, start: int, stop: int) -> str:
+        """The content UUID that all rows [start, stop), one at least, have; empty where they differ, or have none."""
+        return self._content[start].decode() if self._content.is_same(start, stop) else ""
+
     def series(self, row: int) -> Series:
         """Row ``row``, spelled out."""
         return Series(
@@ -186,9 +206,9 @@ class Catalog:
             content=self._content[row].decode(),
             transfer_syntaxes=_split(self._transfer_syntaxes[row]),
             bucket=self._bucket[row].decode(),
-            modality=self._modality[row].decode(),
-            license=self._license[row].decode(),
-            source_doi=self._source_doi[row].decode(),
+            modality=self._texts["modality"][row].decode(),
+            license=self._texts["license"][row].decode(),
+            source_doi=self._texts["source_doi"][row].decode(),
         )
 
     def _identifier(self, column: str, layout: Layout, columns: dict[str, pa.Array]) -> _Identifier:
@@ -272,6 +292,21 @@ class _Strings:
 
     def __len__(self) -> int:
         return len(self._codes if self._codes is not None else self._offsets)
+
+    def is_same(self, start: int, stop: int) -> bool:
+        """Whether all rows [start, stop), one at least, have one value."""
+        if self._codes is not None:
+            return bool(self._codes[start : stop - 1] == self._codes[start + 1 : stop])
+        value = self[start]
+        return value == self[stop - 1] and all(self[row] == value for row in range(start + 1, stop - 1))
+
+    def distinct(self, start: int, stop: int) -> set[bytes]:
+        """The different values in rows [start, stop) of a dictionary-encoded column."""
+        assert self._codes is not None
+        if start < stop and self.is_same(start, stop):
+            return {self[start]}
+        codes = set(self._codes[start:stop].tolist())
+        return {bytes(self._data[self._offsets[code] : self._offsets[code + 1]]) for code in codes}
 
 
 def _only_chunk(table: pa.Table, name: str) -> pa.Array:

@@ -92,15 +92,6 @@ def test_a_file_opened_for_reading_cannot_be_extended(sampled: Mount) -> None:
         assert refused.value.errno == errno.EBADF
 
 
-def test_extended_attributes_are_absent_not_broken(sampled: Mount) -> None:
-    path = next(sampled.path.rglob("*.dcm"))
-    for one in (path, path.parent, sampled.path):
-        for call in (lambda one=one: os.listxattr(one), lambda one=one: os.getxattr(one, "user.nothing")):
-            with pytest.raises(OSError) as absent:  # noqa: PT011
-                call()
-            assert absent.value.errno == errno.ENOTSUP
-
-
 def test_what_is_not_there(sampled: Mount) -> None:
     series = next(sampled.path.glob("*/*/*/*"))
     absent = [
