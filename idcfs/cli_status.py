@@ -10,11 +10,9 @@ from typing import Any
 
 import click
 
-from . import mounts
 from .cohort import spoken
 from .console import Place, printable, say
-from .errors import IdcfsError, UsageError
-from .running import idcfs_at, read_status
+from .running import reports
 from .stats import COUNTERS, GAUGES
 
 _MEANINGS = COUNTERS | GAUGES
@@ -27,23 +25,15 @@ _MOST = 10**15
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what the idcfs at MOUNTPOINT (or every idcfs) is and has done: requests, bytes, hits, open files."""
-    places = [idcfs_at(mountpoint)] if mountpoint else mounts.idcfs_mounts()
-    if not places:
-        raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
-    reports = []
-    for place in places:
-        try:
-            reports.append(read_status(place))
-        except IdcfsError as error:
-            if mountpoint:
-                raise
-            say(str(error))
+    found, unanswered = reports(mountpoint)
+    for line in unanswered:
+        say(line)
     if as_json:
-        click.echo(json.dumps(reports[0] if mountpoint else reports, indent=1))
+        click.echo(json.dumps(next(iter(found.values())) if mountpoint else list(found.values()), indent=1))
     else:
-        for report in reports:
+        for report in found.values():
             _print(report)
-    if len(reports) < len(places):
+    if unanswered:
         sys.exit(1)
 
 

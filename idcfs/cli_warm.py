@@ -14,12 +14,11 @@ from typing import Any
 import click
 
 from . import options, running, warming
-from .console import INTERRUPTED, Bar, fail, say
+from .console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
 from .errors import UsageError, meaning_of
 from .mounts import Mount
 from .warming import Warming
 
-STDIN = "-"
 _POLL_SECONDS = 0.1
 """How often the bar moves, and how long a signal may wait."""
 
@@ -73,17 +72,10 @@ def _given(paths: tuple[str, ...]) -> list[str]:
     """The paths of the command line, and those on stdin where it says so."""
     if not paths and os.isatty(0):
         raise UsageError("give a PATH in a mounted idcfs, or a list of paths on stdin")
-    given: list[str] = []
-    for path in paths or (STDIN,):
-        given += _lines() if path == STDIN else [path]
+    given = with_stdin(paths or (STDIN,))
     if not given:
         raise UsageError("there is no path on stdin")
     return given
-
-
-def _lines() -> list[str]:
-    with open(0, "rb", closefd=False) as stdin:
-        return [os.fsdecode(line) for line in stdin.read().split(b"\n") if line]
 
 
 def _room(found: set[Mount]) -> int:

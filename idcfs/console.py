@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code of what Ctrl-C ended, as shells have it: 128 + SIGINT."""
+STDIN = "-"
+"""Stands for what is written on stdin, one a line."""
 _BAR_WIDTH = 30
 """Columns; the rest of a line of 80 is for numbers."""
 
@@ -80,6 +82,19 @@ class Bar:
             say(message)
         else:
             self._progress.console.print(f"idcfs: {printable(message)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def with_stdin(given: tuple[str, ...]) -> list[str]:
+    """What was given on the command line, with the lines of stdin in the place of each ``-``."""
+    found: list[str] = []
+    for word in given:
+        found += _stdin_lines() if word == STDIN else [word]
+    return found
+
+
+def _stdin_lines() -> list[str]:
+    with open(0, "rb", closefd=False) as stdin:
+        return [os.fsdecode(line) for line in stdin.read().split(b"\n") if line]
 
 
 def say(message: str) -> None:

@@ -47,6 +47,27 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
         ) from None
 
 
+def reports(mountpoint: Path | None) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """What the idcfs at ``mountpoint``, or every idcfs, says of itself, and a line for each that does not answer.
+
+    :raises IdcfsError: if the one that is asked for does not answer, or there is none at all.
+    """
+    if mountpoint is not None:
+        place = idcfs_at(mountpoint)
+        return {place: read_status(place)}, []
+    places = mounts.idcfs_mounts()
+    if not places:
+        raise UsageError("no idcfs is mounted: 'idcfs mount MOUNTPOINT' first")
+    found: dict[Path, dict[str, Any]] = {}
+    unanswered = []
+    for place in places:
+        try:
+            found[place] = read_status(place)
+        except IdcfsError as error:
+            unanswered.append(str(error))
+    return found, unanswered
+
+
 def sync(mountpoint: Path) -> None:
     """Return when all that the idcfs at ``mountpoint`` has fetched is on disk, or has not found room there.
 
