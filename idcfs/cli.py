@@ -168,6 +168,12 @@ def main() -> None:
     metavar="OPTION,…",
     help="Mount options, such as allow_other or nonempty.",
 )
+@click.option(
+    "--metrics-port",
+    metavar="N",
+    type=click.IntRange(0, 65_535),
+    help="Tell counters to Prometheus on this port, at 127.0.0.1 only.  0: any free one, which 'idcfs status' shows",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.option(
     "--log-level",

@@ -13,6 +13,7 @@ import click
 from .cohort import spoken
 from .console import Place, printable, say
 from .running import reports
+from .settings import METRICS_HOST, METRICS_PATH
 from .stats import COUNTERS, GAUGES
 
 _MEANINGS = COUNTERS | GAUGES
@@ -51,6 +52,8 @@ def _print(report: dict[str, Any]) -> None:
     }
     if "log_file" in report:
         facts["log"] = report["log_file"] or "stderr"
+    if (port := report.get("metrics_port")) is not None:
+        facts["metrics"] = f"http://{METRICS_HOST}:{port}{METRICS_PATH}"
     for name, fact in facts.items():
         click.echo(f"  {name:<10}{printable(fact)}")
     for name, value in report["counters"].items():

@@ -76,6 +76,7 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
 async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None, ready: Callable[[], None]) -> None:
     stats = Stats()
     async with AsyncExitStack() as stack:
+        metrics_port = await _tell_metrics(settings, stats, stack)
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
         store = SeriesStore(settings.cache_dir / STORE_NAME)
         memory, disk = _open_tiers(settings, stats)
@@ -103,7 +104,10 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         search = _search(archive, settings) if settings.index == QIDO else None
         prefetcher = Prefetcher(reader, settings.content, tiers.capacity, nursery, stats)
         tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
-        side_views: list[SideView] = [OwnFiles(tree, _status(settings, stats), archive.begin_bulk), UidLinks(tree)]
+        side_views: list[SideView] = [
+            OwnFiles(tree, _status(settings, stats, metrics_port), archive.begin_bulk),
+            UidLinks(tree),
+        ]
         if settings.index != QIDO:
             side_views.append(_index_files(tree, settings, nursery))
         filesystem = Filesystem(tree, side_views, stats, partial(_sync, reader, listings))
@@ -111,6 +115,22 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         nursery.start_soon(disk.run)
         await _answer(fuse.Adapter(filesystem, stats), settings, ready)
         nursery.cancel_scope.cancel()
+
+
+async def _tell_metrics(settings: MountSettings, stats: Stats, stack: AsyncExitStack) -> int | None:
+    """Answer Prometheus until ``stack`` ends; returns the port, None where it is not wanted.
+
+    :raises UsageError: if the port cannot be had.
+    """
+    if settings.metrics_port is None:
+        return None
+    from . import metrics  # here, not above: most mounts do without
+
+    listeners = await metrics.listen(settings.metrics_port)
+    nursery = await stack.enter_async_context(trio.open_nursery())
+    stack.callback(nursery.cancel_scope.cancel)
+    nursery.start_soon(metrics.serve, listeners, stats)
+    return metrics.port_of(listeners)
 
 
 async def _sync(reader: Reader, listings: Listings) -> None:
@@ -201,7 +221,7 @@ def _index_files(tree: Tree, settings: MountSettings, nursery: trio.Nursery) -> 
     return IndexFiles(tree, exported, nursery, settings.transport.timeout_seconds)
 
 
-def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
+def _status(settings: MountSettings, stats: Stats, metrics_port: int | None) -> Callable[[], bytes]:
     """What makes ``/.status.json``; its names are promised to other programs."""
     started = time.time()
     fixed = {
@@ -221,6 +241,7 @@ def _status(settings: MountSettings, stats: Stats) -> Callable[[], bytes]:
         "memory_cache_bytes": settings.content.memory_cache_bytes,
         "offline": settings.offline,
         "log_file": str(settings.log_file) if settings.log_file else None,
+        "metrics_port": metrics_port,
         "started": round(started),
     }
 

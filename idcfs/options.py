@@ -93,6 +93,7 @@ class MountOptions(TypedDict):
     offline: bool
     timeout: float
     fuse_options: tuple[str, ...]
+    metrics_port: int | None
 
 
 def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -> MountSettings:
@@ -128,6 +129,7 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         may_hide_files=_NONEMPTY in options,
         offline=given["offline"],
         log_file=None if foreground else log_file(mountpoint),
+        metrics_port=given["metrics_port"],
         cohort=_cohort(given["collection"], given["where"], given["manifest"], index),  # last: it holds a file open
     )
 

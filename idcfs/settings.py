@@ -30,6 +30,10 @@ UID_NAME = ".uid"
 """The hidden directory at the root of a mount in which links are called by UIDs."""
 INDEX_NAME = ".index"
 """The hidden directory at the root of a mount in which the index itself is."""
+METRICS_HOST = "127.0.0.1"
+"""Metrics are for this machine alone: nobody is asked who he is."""
+METRICS_PATH = "/metrics"
+"""Where Prometheus looks for them."""
 BLOCKS_NAME = "blocks"
 """The directory of file contents in the cache directory."""
 STORE_NAME = "series.sqlite"
@@ -203,3 +207,5 @@ class MountSettings:
     """Never send a request."""
     log_file: Path | None = None
     """None: the log goes to stderr."""
+    metrics_port: int | None = None
+    """TCP port on which counters are told; 0: any that is free, None: none."""

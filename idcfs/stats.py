@@ -11,36 +11,37 @@ from collections.abc import Callable
 
 COUNTERS = {
     "requests": "HTTP requests sent, retries included",
-    "qido_requests": "of which listings",
-    "wado_requests": "of which for contents, by WADO-RS",
-    "bucket_requests": "of which to the buckets, for lists and contents",
-    "retries": "of which repeated one that got no good answer",
+    "qido_requests": "requests for listings",
+    "wado_requests": "requests for contents, by WADO-RS",
+    "bucket_requests": "requests to the buckets, for lists and contents",
+    "retries": "requests that repeated one without a good answer",
     "bytes_from_archive": "received from the DICOMweb server: what a quota counts",
     "bytes_from_buckets": "received from the buckets",
     "bucket_downloads": "contents, or ranges of them, that came from a bucket",
     "series_drifted": "series that are not as the index says",
     "downloads": "fetches of a file, or a range of it",
-    "downloads_cancelled": "of which stopped since nobody read on",
+    "downloads_cancelled": "fetches that were stopped since nobody read on",
     "hits": "pieces of 1 MiB blocks that a read found at hand",
-    "misses": "pieces that a read had to wait for",
+    "misses": "pieces of blocks that a read had to wait for",
     "disk_hits": "blocks that came from the disk cache",
-    "disk_damaged": "blocks there that were damaged, and fetched again",
+    "disk_damaged": "blocks of the disk cache that were damaged, and fetched again",
     "disk_unkept": "blocks that could not be kept on disk: see the log",
     "prefetched": "files fetched before they were asked for",
-    "prefetched_used": "of which were opened then",
+    "prefetched_used": "files fetched ahead that were opened then",
     "fast_failures": "requests not sent, since the server was away",
     "errors": "calls that failed, other than for a missing name",
 }
-"""Counters, with what they count in words for people. Bytes are those of bodies, as they came over the wire."""
+"""Counters, with what they count in words for people, each without the others: Prometheus shows one at a time.
+Bytes are those of bodies, as they came over the wire."""
 SHARED_GAUGES = {"circuits_open": "servers not asked at present: away, or quota spent"}
 """Gauges for which several answer, each for itself; there from the start."""
 GAUGES = SHARED_GAUGES | {
     "cache_bytes": "contents in memory",
     "disk_cache_bytes": "contents on disk, of all mounts that share it",
-    "disk_cache_capacity": "what these may take; 0: nothing is kept",
+    "disk_cache_capacity": "what contents on disk may take; 0: nothing is kept",
     "open_files": "files open now",
     "running_downloads": "fetches that run now",
-    "prefetching": "of which before anybody has asked",
+    "prefetching": "fetches that run before anybody has asked",
 }
 """Gauges, in words for people."""
 
