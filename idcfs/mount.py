@@ -246,7 +246,7 @@ def _status(settings: MountSettings, stats: Stats, metrics_port: int | None) -> 
     }
 
     def make() -> bytes:
-        report = {"idcfs": _version()} | fixed | {"counters": stats.snapshot()}
+        report = {"idcfs": _version()} | fixed | {"counters": stats.snapshot()} | stats.details()
         return json.dumps(report, indent=1).encode() + b"\n"
 
     return make

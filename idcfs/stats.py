@@ -45,6 +45,11 @@ GAUGES = SHARED_GAUGES | {
 }
 """Gauges, in words for people."""
 
+DETAILS = ("downloads", "circuits")
+"""Lists of what is behind some gauges: what runs now, and whether each server is asked."""
+Detail = dict[str, str | int | bool | None]
+"""One thing of such a list, by the names that JSON has for it."""
+
 
 class Stats:
     """Counters that grow and gauges that are read when asked."""
@@ -52,6 +57,7 @@ class Stats:
     def __init__(self) -> None:
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self._gauges: dict[str, list[Callable[[], int]]] = {name: [] for name in SHARED_GAUGES}
+        self._details: dict[str, list[Callable[[], list[Detail]]]] = {name: [] for name in DETAILS}
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add ``amount`` to the counter ``name``, which must be one of ``COUNTERS``."""
@@ -62,6 +68,14 @@ class Stats:
     def gauge(self, name: str, read: Callable[[], int]) -> None:
         """Let ``read`` answer for the gauge ``name``; where several do, it is their sum."""
         self._gauges.setdefault(name, []).append(read)
+
+    def detail(self, name: str, read: Callable[[], list[Detail]]) -> None:
+        """Let ``read`` tell the list ``name``, one of ``DETAILS``; where several do, one after the other."""
+        self._details[name].append(read)
+
+    def details(self) -> dict[str, list[Detail]]:
+        """Every list as it is now."""
+        return {name: [one for read in reads for one in read()] for name, reads in self._details.items()}
 
     def __getitem__(self, name: str) -> int:
         return self._read(name) if name in self._gauges else self._counters[name]

@@ -30,7 +30,7 @@ from ..errors import (
     Refused,
     Unreachable,
 )
-from ..stats import Stats
+from ..stats import Detail, Stats
 
 FAILURES_IN_A_ROW = 5
 """For so many different paths; a study has about as many instances that are too large for IDC's proxy."""
@@ -71,6 +71,7 @@ class Circuit:
         self._asked_again = 0.0
         self._probing = False
         stats.gauge("circuits_open", lambda: int(self.is_open))
+        stats.detail("circuits", lambda: [self._described()])
 
     @property
     def is_open(self) -> bool:
@@ -90,6 +91,17 @@ class Circuit:
         error = copy(self._error)
         error.args = (f"{self._title} is not asked at present: {error}",)
         return error
+
+    def _described(self) -> Detail:
+        """For the status: whether it is open, why, and until when (seconds since the epoch) nobody is let through."""
+        until = self._now().timestamp() + max(0.0, self._asked_again - trio.current_time())
+        return {
+            "archive": self._title,
+            "open": self.is_open,
+            "quota": isinstance(self._error, QuotaSpent),
+            "why": str(self._error) if self._error else None,
+            "until": round(until) if self.is_open else None,
+        }
 
     @contextmanager
     def asking(self, path: str) -> Iterator[None]:

@@ -219,9 +219,14 @@ class Download:
     # --- its owner ---------------------------------------------------------------------------------------------------
 
     @property
+    def has_slot(self) -> bool:
+        """Whether it has a connection, or is about to."""
+        return self._slot is not None
+
+    @property
     def has_begun(self) -> bool:
         """Whether bytes have come that are the right ones."""
-        return self._arrival.is_checked and self._slot is not None
+        return self._arrival.is_checked and self.has_slot
 
     @property
     def is_nearly_done(self) -> bool:

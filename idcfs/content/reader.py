@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from ..errors import Replaced, WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
-from ..stats import Stats
+from ..stats import Detail, Stats
 from .amounts import affordable_ahead
 from .blocks import Key, Slice, slices
 from .downloads import Downloads
@@ -59,6 +59,7 @@ class Reader:
         self._downloads: dict[Key, Downloads] = {}
         tiers.tell_of_replaced(self._void)
         stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
+        stats.detail("downloads", self._under_way)
 
     def open(self, instance: Instance) -> Downloads:
         """One reader more."""
@@ -71,6 +72,20 @@ class Reader:
     def close(self, instance: Instance) -> None:
         """One reader less; after the last, its downloads stop, nearly at once."""
         self._downloads[instance.key].close()
+
+    def _under_way(self) -> list[Detail]:
+        """The downloads that have a slot, so never more than there are of these; ``size`` is what each is to bring."""
+        return [
+            {
+                "uid": downloads.instance.instance_uid,
+                "start": one.start,
+                "got": one.position - one.start,
+                "size": None if (end := one.known_size if one.stop is None else one.stop) is None else end - one.start,
+            }
+            for downloads in self._downloads.values()
+            for one in downloads.running
+            if one.has_slot
+        ]
 
     def was_replaced(self, instance: Instance) -> bool:
         """Whether other bytes have come than before, since this was asked last: what others keep of it is void."""
