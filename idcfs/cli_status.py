@@ -12,9 +12,11 @@ import click
 
 from .cohort import spoken
 from .console import Place, printable, say
+from .errors import UsageError
 from .running import reports
 from .settings import METRICS_HOST, METRICS_PATH
 from .stats import COUNTERS, GAUGES
+from .watching import watch
 
 _MEANINGS = COUNTERS | GAUGES
 _MOST = 10**15
@@ -24,11 +26,24 @@ _MOST = 10**15
 @click.command(short_help="Show what mounts are and have done.")
 @click.argument("mountpoint", required=False, type=Place(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
-def status(mountpoint: Path | None, as_json: bool) -> None:
+@click.option("--watch", "is_watched", is_flag=True, help="Show what they do, as it happens, until Ctrl-C.")
+@click.option(
+    "--interval",
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 3_600),
+    help="With --watch: how often, from 0.1 to 3600.",
+)
+def status(mountpoint: Path | None, as_json: bool, is_watched: bool, interval: float) -> None:
     """Show what the idcfs at MOUNTPOINT (or every idcfs) is and has done: requests, bytes, hits, open files."""
+    if is_watched and as_json:
+        raise UsageError("--watch is for people, and --json for programs: give one of them")
     found, unanswered = reports(mountpoint)
     for line in unanswered:
         say(line)
+    if is_watched and found:
+        watch(list(found), interval)
     if as_json:
         click.echo(json.dumps(next(iter(found.values())) if mountpoint else list(found.values()), indent=1))
     else:
