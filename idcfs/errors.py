@@ -10,6 +10,7 @@
     ├── Unreachable         the archive cannot be reached, or only answers with faults of its own
     │   └── NoConnection    no connection to it can be made
     ├── Refused             the archive answered, but not with what was asked for
+    ├── NotOffered          the archive has no such thing of what it stores: it cannot render it, say
     ├── Damaged             a body that is not the stored instance
     │   ├── Truncated       a body that ended early: worth another try
     │   ├── WrongSize       a body of another length than was known: one of the two is wrong
@@ -82,6 +83,10 @@ class Refused(IdcfsError):
         self.status = status
 
 
+class NotOffered(IdcfsError):
+    """The archive does not make this of what it stores: pictures, metadata."""
+
+
 class Damaged(IdcfsError):
     """A body that is not the stored instance: transcoded, of another instance, malformed."""
 
@@ -121,6 +126,7 @@ _ERRNO: dict[type[IdcfsError], int] = {
     QuotaSpent: errno.EDQUOT,
     DeadlinePassed: errno.ETIMEDOUT,
     Unreachable: errno.EHOSTUNREACH,
+    NotOffered: errno.EOPNOTSUPP,
     NotADirectory: errno.ENOTDIR,
     IsADirectory: errno.EISDIR,
     NotALink: errno.EINVAL,  # readlink(2)
@@ -142,6 +148,7 @@ _MEANINGS = {
     errno.EDQUOT: "the archive's quota of the day is spent, and no bucket may be asked",
     errno.ETIMEDOUT: "no progress within --timeout",
     errno.EHOSTUNREACH: "the archive cannot be reached, or answers with faults; or offline, it is not kept",
+    errno.EOPNOTSUPP: "the archive does not make this of what it stores, such as a picture of what has no pixels",
     errno.EIO: "what came is not the stored instance, or cannot be kept",
     errno.ENOTCONN: "the mount's process died: 'idcfs mount' at the same place cleans up",
 }

@@ -20,6 +20,7 @@ from . import fuse, heap, mounts
 from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
 from .content.disk import UNBOUNDED, DiskTier
+from .content.documents import Documents
 from .content.prefetch import Prefetcher
 from .content.reader import Reader
 from .content.tiers import Tiers
@@ -28,12 +29,15 @@ from .exports import IndexFiles
 from .filesystem import Filesystem
 from .layout import parse_layout
 from .links import UidLinks
+from .metadata import Metadata
 from .namespace.catalog import Catalog
 from .namespace.exported import ExportedIndex
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
 from .namespace.store import SeriesStore
 from .own import OwnFiles
+from .pictures import Pictures
+from .renditions import Renditions
 from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .sources import Archive, Offline
 from .stats import Stats
@@ -104,9 +108,13 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         search = _search(archive, settings) if settings.index == QIDO else None
         prefetcher = Prefetcher(reader, settings.content, tiers.capacity, nursery, stats)
         tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
+        url = settings.archive.base_url
+        renditions = Renditions(archive, Documents(tiers), store, url, nursery, stats)
         side_views: list[SideView] = [
             OwnFiles(tree, _status(settings, stats, metrics_port), archive.begin_bulk),
             UidLinks(tree),
+            Metadata(tree, renditions),
+            Pictures(tree, renditions),
         ]
         if settings.index != QIDO:
             side_views.append(_index_files(tree, settings, nursery))

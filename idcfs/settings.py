@@ -19,6 +19,11 @@ BLOCK_BYTES = 1 * MIB
 """What the cache keeps and the kernel reads ahead: large enough that a block costs little, small enough that a header
 does not cost much."""
 
+DICOM_JSON, PNG, JPEG = "application/dicom+json", "image/png", "image/jpeg"
+"""Media types of what an archive makes of what it stores."""
+MAX_RENDITION_BYTES = 64 * MIB
+"""Largest picture or metadata that is taken: all of it is held at once. 5,000 instances have 20–50 MB of metadata."""
+
 TIMEOUT_SECONDS = 60.0
 """Longest wait without progress, whatever the call."""
 
@@ -28,6 +33,10 @@ BULK_NAME = ".bulk"
 """The hidden file at the root of a mount that whoever reads in bulk holds open: the buckets come first meanwhile."""
 UID_NAME = ".uid"
 """The hidden directory at the root of a mount in which links are called by UIDs."""
+METADATA_NAME = ".metadata"
+"""The hidden directory at the root of a mount that has everything's metadata as DICOM JSON."""
+RENDERED_NAME = ".rendered"
+"""The hidden directory at the root of a mount that has everything as pictures."""
 INDEX_NAME = ".index"
 """The hidden directory at the root of a mount in which the index itself is."""
 METRICS_HOST = "127.0.0.1"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from .content.instance import Instance, Retrieval
-from .errors import Unreachable
+from .errors import NotOffered, Unreachable
 from .namespace.catalog import Series
 from .namespace.store import SeriesStore
 from .settings import ArchiveSettings, MountSettings
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .archive.adc import Login
     from .archive.bucket import BucketArchive
     from .archive.choice import Choice, Listed
-    from .archive.dicomweb import SeriesRecord
+    from .archive.dicomweb import DicomwebArchive, SeriesRecord
     from .archive.google import GoogleAuth
+    from .archive.renditions import DicomwebRenditions, Metadata
     from .archive.transport import Transport
 
 _FEWER_ATTEMPTS = 2
@@ -39,6 +40,16 @@ class Offline:
     async def search_series(self) -> list[SeriesRecord]:
         """Never answers."""
         _refuse_offline("the list of all series")
+
+    async def metadata(self, study_uid: str, series_uid: str, instance_uid: str = "") -> Metadata:
+        """Never answers."""
+        _refuse_offline(f"the metadata of {instance_uid or series_uid}")
+
+    async def rendered(
+        self, study_uid: str, series_uid: str, instance_uid: str, media_type: str, frame: int = 0
+    ) -> bytes:
+        """Never answers."""
+        _refuse_offline(f"the picture of {instance_uid}")
 
     def retrieval(self, instance: Instance) -> Retrieval:
         """Never answers."""
@@ -92,6 +103,7 @@ class Archive:
         self._nursery = nursery
         self._login = login
         self._tell_sizes = tell_sizes
+        self._told_of_buckets = False
 
     async def search_instances(self, series: Series) -> Listed:
         """The instances of a series."""
@@ -100,6 +112,26 @@ class Archive:
     async def search_series(self) -> list[SeriesRecord]:
         """Every series of the archive."""
         return await self._choice.search_series()
+
+    async def metadata(self, study_uid: str, series_uid: str, instance_uid: str = "") -> Metadata:
+        """Metadata of all instances of a series, or of one."""
+        self._want_dicomweb()
+        return await self._renditions.metadata(study_uid, series_uid, instance_uid)
+
+    async def rendered(
+        self, study_uid: str, series_uid: str, instance_uid: str, media_type: str, frame: int = 0
+    ) -> bytes:
+        """A picture of an instance, or of one of its frames, numbered from 1."""
+        self._want_dicomweb()
+        return await self._renditions.rendered(study_uid, series_uid, instance_uid, media_type, frame)
+
+    def _want_dicomweb(self) -> None:
+        """:raises NotOffered: if only the buckets may be asked, which have files and nothing else."""
+        if self._settings.source.policy == "bucket":
+            error = NotOffered("with --content bucket there are neither pictures nor metadata")
+            error.reported = self._told_of_buckets
+            self._told_of_buckets = True
+            raise error
 
     def retrieval(self, instance: Instance) -> Retrieval:
         """What brings the bytes of an instance."""
@@ -120,11 +152,10 @@ class Archive:
     @cached_property
     def _choice(self) -> Choice:
         from .archive.choice import Choice
-        from .archive.dicomweb import DicomwebArchive
 
         settings = self._settings
         return Choice(
-            DicomwebArchive(self._transport_to(settings.archive, self._auth()), settings.archive),
+            self._dicomweb,
             self._buckets(),
             settings.archive,
             settings.source.policy,
@@ -132,6 +163,22 @@ class Archive:
             self._stats,
             exact_sizes=settings.source.exact_sizes,
         )
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return self._transport_to(self._settings.archive, self._auth())
+
+    @cached_property
+    def _dicomweb(self) -> DicomwebArchive:
+        from .archive.dicomweb import DicomwebArchive
+
+        return DicomwebArchive(self._transport, self._settings.archive)
+
+    @cached_property
+    def _renditions(self) -> DicomwebRenditions:
+        from .archive.renditions import DicomwebRenditions
+
+        return DicomwebRenditions(self._transport)
 
     def _buckets(self) -> BucketArchive | None:
         from .archive.bucket import BucketArchive

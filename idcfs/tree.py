@@ -13,7 +13,7 @@ from .content.reader import Reader
 from .errors import IsADirectory, NotADirectory, NotALink, NotFound
 from .files import InstanceFile, SeriesContent
 from .flight import SingleFlight
-from .namespace.catalog import Catalog
+from .namespace.catalog import Catalog, Series
 from .namespace.listing import Listing, Listings
 from .namespace.nodes import ROOT, Level, Node, inode_of
 from .views import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
@@ -131,6 +131,14 @@ class Tree:
         :raises IdcfsError: if they cannot be had.
         """
         return self._listings.kept(row) or await self._listings.get(row, self._catalog.series(row))
+
+    def series(self, row: int) -> Series:
+        """The series at ``row``."""
+        return self._catalog.series(row)
+
+    def content(self, row: int) -> str:
+        """What names the content of the series at ``row``, in caches that outlive mounts."""
+        return self._listings.content_of(self.series(row))
 
     async def path(self, node: Node) -> bytes:
         """Where ``node`` is, from the root.

@@ -219,6 +219,7 @@ ERRNOS = {
     errors.AccessDenied: errno.EACCES,
     errors.QuotaSpent: errno.EDQUOT,
     errors.DeadlinePassed: errno.ETIMEDOUT,
+    errors.NotOffered: errno.EOPNOTSUPP,
     errors.Unreachable: errno.EHOSTUNREACH,
     errors.NoConnection: errno.EHOSTUNREACH,
     errors.Damaged: errno.EIO,
@@ -229,6 +230,7 @@ ERRNOS = {
     errors.Refused: errno.EIO,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,
+    errors.NotALink: errno.EINVAL,
     errors.UsageError: errno.EIO,
 }
 
@@ -242,7 +244,7 @@ def kinds(root: type[IdcfsError]) -> Iterator[type[IdcfsError]]:
 
 def test_what_a_mount_answers_is_explained_as_in_the_readme() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for number in {*ERRNOS.values(), errno.ENOTCONN} - {errno.ENOTDIR, errno.EISDIR}:
+    for number in {*ERRNOS.values(), errno.ENOTCONN} - {errno.ENOTDIR, errno.EISDIR, errno.EINVAL}:
         assert errors.meaning_of(number)
         assert f"| {os.strerror(number)} |" in readme
     assert errors.meaning_of(errno.ENOSPC) == ""

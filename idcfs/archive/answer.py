@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import cast
+from contextlib import AsyncExitStack, suppress
+from typing import NamedTuple, cast
 
 import httpx
 import trio
 
+from ..deadline import Progress
 from ..errors import Refused, Truncated
 from ..settings import MIB
 from ..stats import Stats
 from . import faults
+from .faults import Transient
+
+LARGE_BYTES = 4 * MIB
+"""From here on, documents that could fill the memory together come one after the other."""
 
 
 class Answer:
@@ -126,6 +131,37 @@ class _Inflater:
     def finish(self) -> None:
         if not self._stream.eof:
             raise Truncated(f"{self._where} sent a compressed body that ends early")
+
+
+class Document(NamedTuple):
+    """A whole answer."""
+
+    content_type: str
+    """As it came."""
+    body: bytes
+
+
+async def read_whole(answer: Answer, progress: Progress, most: int, large: trio.Lock | None = None) -> bytes:
+    """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try.
+
+    Raises Refused for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
+
+    :param large: held by the one body that may have more than ``LARGE_BYTES``.
+    """
+    body = bytearray()
+    async with AsyncExitStack() as alone:
+        try:
+            async for chunk in answer:
+                progress.advance(len(chunk))
+                if large is not None and len(body) <= LARGE_BYTES < len(body) + len(chunk):
+                    await alone.enter_async_context(large)
+                    progress.restart()
+                body += chunk
+                if len(body) > most:
+                    raise Refused(f"{answer.where} sent more than {most:,} bytes in one answer")
+        except Truncated as error:
+            raise Transient(error) from error
+        return bytes(body)
 
 
 def raw_body(response: httpx.Response) -> AsyncIterator[bytes]:

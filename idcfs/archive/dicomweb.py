@@ -118,13 +118,8 @@ class DicomwebArchive:
 
     async def search_instances(self, study_uid: str, series_uid: str, expected: int | None = None) -> list[str]:
         """The SOPInstanceUIDs of a series, sorted by code point. ``expected``: how many the catalog knows of."""
-        path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/instances"
+        path = f"{series_path(study_uid, series_uid)}/instances"
         return sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
-
-    async def series_metadata(self, study_uid: str, series_uid: str) -> list[Item]:
-        """The series' instances as DICOM JSON, one object each, without bulk data."""
-        path = f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}/metadata"
-        return self._items(await self._transport.get_json(path, kind="wado_requests"), path)
 
     @property
     def away(self) -> IdcfsError | None:
@@ -156,7 +151,7 @@ class DicomwebArchive:
         The instance's size is known if the headers tell it. Leaving early stops the transfer. Raises Gone where the
         server does not have it, Refused where it does not speak this.
         """
-        path = _instance_path(instance)
+        path = instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
         async with AsyncExitStack() as stack:
             # To ask for all as a range costs nothing, and shows whether a part may be asked for.
             is_range = start or stop is not None or self._is_to_show_ranges
@@ -345,9 +340,14 @@ def _resource(instance: DicomwebInstance) -> tuple[str, str]:
     return instance.series_uid, instance.instance_uid
 
 
-def _instance_path(instance: DicomwebInstance) -> str:
-    study, series, uid = _checked(instance.study_uid), _checked(instance.series_uid), _checked(instance.instance_uid)
-    return f"/studies/{study}/series/{series}/instances/{uid}"
+def series_path(study_uid: str, series_uid: str) -> str:
+    """The resource of a series. Raises Refused for what is no UID."""
+    return f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}"
+
+
+def instance_path(study_uid: str, series_uid: str, instance_uid: str) -> str:
+    """The resource of an instance. Raises Refused for what is no UID."""
+    return f"{series_path(study_uid, series_uid)}/instances/{_checked(instance_uid)}"
 
 
 def _first_value(item: Item, tag: str) -> Any:

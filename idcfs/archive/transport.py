@@ -29,11 +29,11 @@ from tenacity import (
 )
 
 from ..deadline import Progress
-from ..errors import DeadlinePassed, IdcfsError, Refused, Truncated
+from ..errors import DeadlinePassed, IdcfsError, Refused
 from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import faults
-from .answer import Answer, drop, raw_body
+from .answer import Answer, Document, drop, raw_body, read_whole
 from .circuit import Circuit
 from .connections import Connections, Origin, certificates, is_direct, origin_of
 from .faults import Told, Transient
@@ -80,6 +80,7 @@ class Transport:
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)
+        self._large = trio.Lock()
         self._circuit = Circuit(archive.spoken_name, stats, now, has_stand_in=has_stand_in)
 
     def _build_client(self, auth: httpx.Auth | None, wire: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
@@ -116,21 +117,14 @@ class Transport:
         """Why the archive is not worth asking now; None: ask, if only to find out whether it is back."""
         return self._circuit.away
 
-    async def get_json(
-        self,
-        path: str,
-        params: Mapping[str, str | int] | None = None,
-        *,
-        kind: Kind = "qido_requests",
-    ) -> Any | None:
+    async def get_json(self, path: str, params: Mapping[str, str | int] | None = None) -> Any | None:
         """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
 
         Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
         answer.
         """
-        body = await self.get_bytes(
-            path, params, accept="application/dicom+json", kind=kind, most=self._settings.max_json_bytes
-        )
+        accept, most = "application/dicom+json", self._settings.max_json_bytes
+        body = await self.get_bytes(path, params, accept=accept, kind="qido_requests", most=most)
         if not body.strip():
             return None
         if len(body) <= INLINE_JSON_BYTES:
@@ -159,9 +153,24 @@ class Transport:
 
         async def attempt() -> bytes:
             async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                return await _read_whole(answer, progress, most)
+                return await read_whole(answer, progress, most)
 
         return await self._ask(attempt, progress, path + about)
+
+    async def get_document(self, path: str, *, accept: str, encoding: str, most: int) -> Document:
+        """What the archive makes of what it stores at ``path``: like ``get_bytes``, with its Content-Type.
+
+        :param encoding: to be accepted, besides none.
+        """
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        progress = Progress(self._settings.timeout_seconds)
+
+        async def attempt() -> Document:
+            async with aclosing(await self._open(path, None, headers, "wado_requests", (200, 204))) as answer:
+                body = await read_whole(answer, progress, most, self._large)
+                return Document(answer.headers.get("content-type", ""), body)
+
+        return await self._ask(attempt, progress, path)
 
     @property
     def name(self) -> str:
@@ -333,23 +342,6 @@ class Transport:
     def _where(self, path: str) -> str:
         """Names archive and path."""
         return f"{self._archive.name}{path}"
-
-
-async def _read_whole(answer: Answer, progress: Progress, most: int) -> bytes:
-    """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try.
-
-    Raises Refused for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
-    """
-    body = bytearray()
-    try:
-        async for chunk in answer:
-            progress.advance(len(chunk))
-            body += chunk
-            if len(body) > most:
-                raise Refused(f"{answer.where} sent more than {most:,} bytes in one answer")
-    except Truncated as error:
-        raise Transient(error) from error
-    return bytes(body)
 
 
 async def _read_some(answer: Answer) -> bytes:

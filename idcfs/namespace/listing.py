@@ -26,7 +26,7 @@ from ..flight import SingleFlight
 from ..settings import KIB, MIB
 from ..stats import Stats
 from .catalog import Series
-from .names import INSTANCE_SUFFIX, instance_name, unescape
+from .names import INSTANCE_SUFFIX, instance_name, is_shortened, unescape
 from .nodes import MAX_ORDINAL
 from .store import Kept, SeriesStore
 
@@ -105,6 +105,10 @@ class Listing:
             return unescape(name[: -len(INSTANCE_SUFFIX)])
         except ValueError:
             raise Damaged(f"{name.decode(errors='replace')}: the archive gave no valid SOPInstanceUID") from None
+
+    def has_uid(self, ordinal: int) -> bool:
+        """Whether ``instance_uid`` knows that of an instance."""
+        return not is_shortened(self.names[ordinal])
 
     def exact_size(self, ordinal: int) -> int | None:
         """The instance's size in bytes, where it is known."""
@@ -216,6 +220,10 @@ class Listings:
         kept = self._kept.get(row)
         return kept if kept is not None else await self._flights.run(row, lambda: self._fetch(row, series))
 
+    def content_of(self, series: Series) -> str:
+        """What names the content of ``series``, in caches that outlive mounts."""
+        return series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
+
     def remember_size(self, listing: Listing, ordinal: int, size: int) -> None:
         """Take ``size`` for exact, now and in mounts to come."""
         if listing.exact_size(ordinal) == size:
@@ -267,7 +275,7 @@ class Listings:
 
     async def _fetch(self, row: int, series: Series) -> Listing:
         where = f"series {series.series_uid} of study {series.study_uid}"
-        content = series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
+        content = self.content_of(series)
         kept = await self._store.load(content)
         await self._write_again()
         uids, sizes, told = kept.uids, kept.sizes, dict[str, int]()

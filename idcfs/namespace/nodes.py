@@ -52,6 +52,10 @@ class View(enum.IntEnum):
     """Links named by UIDs."""
     INDEX = 3
     """The index itself, as files."""
+    METADATA = 4
+    """DICOM JSON."""
+    RENDERED = 5
+    """Pictures."""
 
 
 _LEVELS = tuple(Level)

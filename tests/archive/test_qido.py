@@ -280,18 +280,6 @@ async def test_the_count_is_no_part_of_a_series_identity() -> None:
     assert SeriesRecord("A", "1", "1.1", 2) == SeriesRecord("A", "1", "1.1", 3)
 
 
-async def test_metadata() -> None:
-    paths: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        paths.append(request.url.path)
-        return httpx.Response(200, json=[{"00080018": {}}])
-
-    async with archive_of(handler) as archive:
-        assert await archive.series_metadata("1.2", "1.2.3") == [{"00080018": {}}]
-    assert paths == ["/studies/1.2/series/1.2.3/metadata"]
-
-
 @pytest.mark.parametrize("uid", ["", "..", "%2e%2e", "1/2", "1.2 ", "1.2\n", ".1", "a", "٣", "1" * 65])
 async def test_what_is_no_uid_never_reaches_the_archive(uid: str) -> None:
     requests: list[httpx.Request] = []
@@ -304,7 +292,6 @@ async def test_what_is_no_uid_never_reaches_the_archive(uid: str) -> None:
         for key in (Key(study_uid=uid), Key(series_uid=uid), Key(instance_uid=uid)):
             with pytest.raises(errors.Refused, match="no DICOM UID"):
                 await fetched(archive, key)
-        for call in (archive.search_instances(uid, "1", None), archive.series_metadata("1", uid)):
-            with pytest.raises(errors.Refused, match="no DICOM UID"):
-                await call
+        with pytest.raises(errors.Refused, match="no DICOM UID"):
+            await archive.search_instances(uid, "1", None)
     assert requests == []

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tests.twin import bucket, qido, wado
+from tests.twin import bucket, qido, rendered, wado
 from tests.twin.delivery import Connection, Delivery, Receive, Send, client_gone, hang_up
 from tests.twin.knobs import Knobs, knobs_json
 from tests.twin.model import Holdings
@@ -36,7 +36,7 @@ _ROUTES = tuple(
         ("qido_instances", f"{ROOT}(?:{_STUDY}(?:/series/(?P<series>[^/]+))?)?/instances"),
         ("metadata", f"{ROOT}(?:{_INSTANCE}|{_SERIES.replace('<', '<s_')}|{_STUDY.replace('<', '<t_')})/metadata"),
         ("frames", f"{ROOT}{_INSTANCE}/frames/(?P<frames>[0-9]+(?:,[0-9]+)*)"),
-        ("rendered", f"{ROOT}/studies/.+/rendered"),
+        ("rendered", f"{ROOT}{_INSTANCE}(?:/frames/(?P<frame>[0-9]+))?/rendered"),
         ("storage_info", f"{ROOT}{_INSTANCE}:getStorageInfo"),
         ("wado_instance", ROOT + _INSTANCE),
         ("wado_series", ROOT + _SERIES),
@@ -125,7 +125,7 @@ class TwinApp:
         answers: dict[str, Callable[[], Reply]] = {
             "metadata": partial(wado.metadata, self._holdings, path, base_url, knobs),
             "frames": partial(wado.frames, self._holdings, path, asked, knobs),
-            "rendered": partial(error_reply, knobs.rendered_status),
+            "rendered": partial(rendered.rendered, self._holdings, path, asked.accept, knobs),
             "storage_info": partial(wado.storage_info, self._holdings, path, knobs),
             "bucket_list": partial(self._bucket_list, path, request, knobs),
             "bucket_object": partial(self._bucket_object, path, asked, knobs),

@@ -35,7 +35,7 @@ class Content:
 def content_of(holdings: Holdings, instance: Instance, knobs: Knobs) -> Content:
     """What ``knobs.corrupt`` makes of an instance."""
     if knobs.corrupt == "other_instance":
-        instance = _sibling(holdings, instance)
+        instance = sibling(holdings, instance)
     if knobs.corrupt == "transcoded":
         return of_bytes(_implicit(instance), IMPLICIT_LITTLE)
     span = partial(instance_chunks, instance)
@@ -72,7 +72,7 @@ def _implicit(instance: Instance) -> bytes:
     return buffer.getvalue()
 
 
-def _sibling(holdings: Holdings, instance: Instance) -> Instance:
+def sibling(holdings: Holdings, instance: Instance) -> Instance:
     """Another instance of the series; in a series of one, an instance of another series."""
     siblings = holdings.instances(instance.series)
     if len(siblings) > 1:

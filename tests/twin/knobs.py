@@ -85,8 +85,15 @@ class Knobs:
     """Content-Encoding gzip: ``never``, ``asked`` (Orthanc: 35 times slower), or ``always`` (rude)."""
     storage_info: bool = False
     """``:getStorageInfo`` answers the stored size (Google, to who may); otherwise 404 (proxy)."""
-    rendered_status: int = 501
-    """Answer to ``/rendered``."""
+    rendered_status: int = 0
+    """Answer to ``/rendered``: 501, or 406, of who renders nothing; 0: a picture of what has pixels, else 406."""
+    rendition: str = "right"
+    """Of ``/rendered`` and ``/metadata``: ``right``; ``html`` (200 with a page for people); ``empty`` (200 with
+    nothing); ``other`` (JPEG for PNG and the reverse; metadata of a sibling); ``lacking`` (a picture without its end;
+    metadata without the last instance); ``padded`` (zeros follow a picture, blanks metadata); ``object`` (metadata that
+    are no list); ``multipart`` (of one part)."""
+    rendition_padding_bytes: int = 0
+    """How many follow."""
 
     # -- transfer syntax --------------------------------------------------------------------------------------------
     transcode_without_star: bool = True
@@ -188,6 +195,7 @@ DEFAULTS = Knobs()
 
 _CHOICES = {
     "boundary": {"quoted", "unquoted", "missing"},
+    "rendition": {"right", "html", "empty", "other", "lacking", "padded", "object", "multipart"},
     "framing": {"length", "chunked", "close"},
     "series_framing": {"length", "chunked", "close"},
     "range_style": {"right", "shifted", "short", "bare", "resized", "ignored", "slipped"},

@@ -36,7 +36,7 @@ class Reply:
     reset: bool = False
     """That closing is a reset."""
     is_dicom: bool = False
-    """The body carries instances: the knobs that damage bodies apply."""
+    """The body carries instances, or what is made of them: the knobs that damage bodies apply."""
     number: int = 0
     """InstanceNumber of the one instance it carries."""
     told_length: int | None = None

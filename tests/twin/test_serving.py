@@ -204,7 +204,6 @@ def test_metadata_and_frames(client: httpx.Client, rle: Instance, ct: Instance) 
     assert all(frame in encapsulated for frame in frames)
     assert parts(get(client, ct[0] + "/frames/1", octets)) == [pydicom.dcmread(io.BytesIO(ct[1])).PixelData]
     assert get(client, ct[0] + "/frames/2", octets).status_code == 404
-    assert client.get(ct[0] + "/rendered").status_code == 501
 
 
 # -- process, counters, buckets -------------------------------------------------------------------------------------

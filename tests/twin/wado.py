@@ -10,7 +10,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from tests.twin.accept import Form, Refusal, agree
-from tests.twin.content import Content, content_of, of_bytes
+from tests.twin.content import Content, content_of, of_bytes, sibling
 from tests.twin.frames import Unservable, frame_spans, header, transcoded
 from tests.twin.knobs import Knobs
 from tests.twin.model import EXPLICIT_LITTLE, Holdings, Instance, SeriesQuery
@@ -112,7 +112,21 @@ def metadata(holdings: Holdings, path: dict[str, str], base_url: str, knobs: Kno
     found = find(holdings, path, knobs)
     if isinstance(found, Reply):
         return found
-    return json_reply([_metadata_json(instance, base_url) for instance in found], 200, DICOM_JSON)
+    if knobs.rendition == "html":
+        return html_reply(200, "Sign in to continue")
+    if knobs.rendition == "empty":
+        return Reply(200, media_type=DICOM_JSON)
+    if knobs.rendition == "other":
+        found = [sibling(holdings, found[0])]
+    items = [_metadata_json(instance, base_url) for instance in (found[:-1] if knobs.rendition == "lacking" else found)]
+    reply = json_reply(items[0] if knobs.rendition == "object" else items, 200, DICOM_JSON)
+    reply = replace(reply, framing=knobs.framing, is_dicom=True)
+    if knobs.rendition == "padded":
+        blanks = b" " * knobs.rendition_padding_bytes
+        return replace(reply, chunks=joined([reply.chunks, blanks]), length=reply.length + len(blanks))
+    if knobs.rendition == "multipart":
+        return multipart([Part(DICOM_JSON, reply.chunks, reply.length)], DICOM_JSON, knobs)
+    return reply
 
 
 def storage_info(holdings: Holdings, path: dict[str, str], knobs: Knobs) -> Reply:
