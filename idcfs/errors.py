@@ -84,7 +84,7 @@ class Refused(IdcfsError):
 
 
 class NotOffered(IdcfsError):
-    """The archive does not make this of what it stores: pictures, metadata."""
+    """The archive does not make this of what it stores: pictures, metadata, a search."""
 
 
 class Damaged(IdcfsError):

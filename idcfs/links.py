@@ -1,12 +1,18 @@
-"""``/.uid/<UID>``: links from the UID of a study or series to its place. They are not listed."""
+"""``/.uid/<UID>``: links from the UID of a study, series or instance to its place. They are not listed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import ClassVar, Protocol
+
+import trio
 
 from .errors import IsADirectory, NotADirectory, NotALink
+from .filemeta import UID
+from .flight import SingleFlight
 from .namespace.catalog import Catalog
+from .namespace.names import instance_name
 from .namespace.nodes import ROOT, Level, Node, View, inode_of
 from .settings import UID_NAME
 from .tree import Tree
@@ -16,13 +22,29 @@ _UP = b"../"
 _ROOT = ROOT.shown_as(View.UID)
 
 
+class FoundSeries(Protocol):
+    """Where the archive says that an instance is."""
+
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def series_uid(self) -> str: ...
+
+
 class UidLinks:
     """Links named by UIDs: ``views.SideView``. A link is the node of the tree that it leads to, shown as another."""
 
     roots: ClassVar[Mapping[bytes, Node]] = {UID_NAME.encode(): _ROOT}
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(
+        self, tree: Tree, find_instance: Callable[[str], Awaitable[FoundSeries | None]], nursery: trio.Nursery
+    ) -> None:
+        """
+        :param find_instance: asks the archive which series an instance is in.
+        """
         self._tree = tree
+        self._find_instance = find_instance
+        self._searches: SingleFlight[str, Node | None] = SingleFlight(nursery)
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         if parent != _ROOT:
@@ -31,9 +53,30 @@ class UidLinks:
         uid = name.decode(errors="replace")
         if rows := catalog.rows_of("SeriesInstanceUID", uid):
             return Node(Level.SERIES, rows[0], view=View.UID)
-        rows = catalog.rows_of("StudyInstanceUID", uid)
-        place = _place_of_study(catalog, rows[0], rows[-1]) if rows else ROOT
-        return None if place == ROOT else place.shown_as(View.UID)
+        if rows := catalog.rows_of("StudyInstanceUID", uid):
+            place = _place_of_study(catalog, rows[0], rows[-1])
+            return None if place == ROOT else place.shown_as(View.UID)
+        if not UID.fullmatch(uid):
+            return None
+        return await self._searches.run(uid, partial(self._look, catalog, uid))
+
+    async def _look(self, catalog: Catalog, uid: str) -> Node | None:
+        """The link of an instance: from the lists that are kept, else from the archive.
+
+        It is in a series of the catalog, and its list has it, or there is no link.
+        """
+        for row in await self._tree.rows_listing(uid):
+            if (node := await self._in_series(row, uid)) is not None:
+                return node
+        found = await self._find_instance(uid)
+        for row in catalog.rows_of("SeriesInstanceUID", found.series_uid) if found else ():
+            if found and self._tree.series(row).study_uid == found.study_uid:
+                return await self._in_series(row, uid)
+        return None
+
+    async def _in_series(self, row: int, uid: str) -> Node | None:
+        ordinal = (await self._tree.listing(row)).find(instance_name(uid))
+        return None if ordinal is None else Node(Level.INSTANCE, row, ordinal, View.UID)
 
     async def attributes(self, node: Node) -> Attributes:
         if node == _ROOT:

@@ -112,7 +112,7 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         renditions = Renditions(archive, Documents(tiers), store, url, nursery, stats)
         side_views: list[SideView] = [
             OwnFiles(tree, _status(settings, stats, metrics_port), archive.begin_bulk),
-            UidLinks(tree),
+            UidLinks(tree, archive.find_instance, nursery),
             Metadata(tree, renditions),
             Pictures(tree, renditions),
         ]

@@ -41,6 +41,10 @@ class Offline:
         """Never answers."""
         _refuse_offline("the list of all series")
 
+    async def find_instance(self, instance_uid: str) -> SeriesRecord | None:
+        """Never answers."""
+        _refuse_offline(f"where instance {instance_uid} is")
+
     async def metadata(self, study_uid: str, series_uid: str, instance_uid: str = "") -> Metadata:
         """Never answers."""
         _refuse_offline(f"the metadata of {instance_uid or series_uid}")
@@ -113,6 +117,11 @@ class Archive:
         """Every series of the archive."""
         return await self._choice.search_series()
 
+    async def find_instance(self, instance_uid: str) -> SeriesRecord | None:
+        """The series that an instance is in; None where the archive does not know it."""
+        self._want_dicomweb()
+        return await self._dicomweb.find_instance(instance_uid)
+
     async def metadata(self, study_uid: str, series_uid: str, instance_uid: str = "") -> Metadata:
         """Metadata of all instances of a series, or of one."""
         self._want_dicomweb()
@@ -128,7 +137,7 @@ class Archive:
     def _want_dicomweb(self) -> None:
         """:raises NotOffered: if only the buckets may be asked, which have files and nothing else."""
         if self._settings.source.policy == "bucket":
-            error = NotOffered("with --content bucket there are neither pictures nor metadata")
+            error = NotOffered("with --content bucket there are neither pictures nor metadata, nor links to instances")
             error.reported = self._told_of_buckets
             self._told_of_buckets = True
             raise error

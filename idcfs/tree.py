@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -135,6 +135,17 @@ class Tree:
     def series(self, row: int) -> Series:
         """The series at ``row``."""
         return self._catalog.series(row)
+
+    async def rows_listing(self, instance_uid: str) -> Sequence[int]:
+        """Series of whose lists, as far as any are kept, one had that instance."""
+        if rows := self._listings.rows_listing(instance_uid):
+            return rows
+        contents = await self._listings.contents_listing(instance_uid)
+        return [row for content in contents for row in self._rows_of_content(content)]
+
+    def _rows_of_content(self, content: str) -> Sequence[int]:
+        rows = self._catalog.rows_of_content(content)
+        return rows or self._catalog.rows_of("SeriesInstanceUID", content.rpartition("/")[2])
 
     def content(self, row: int) -> str:
         """What names the content of the series at ``row``, in caches that outlive mounts."""

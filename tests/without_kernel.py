@@ -61,6 +61,9 @@ class Source:
             raise self.uids
         return Listed(self.uids[: series.instances], {})
 
+    async def find(self, instance_uid: str) -> None:
+        """No instance is known."""
+
     def open(self, instance: Instance) -> None:
         self.instances.append(instance)
         self.opened[instance.instance_uid] += 1
@@ -114,7 +117,8 @@ async def serving(
             listings = Listings(source.list, store, nursery, "http://archive", Stats())
             prefetcher = Prefetcher(reader, ContentSettings(prefetch=0), 0, nursery, Stats())
             tree = Tree(catalog, listings, reader, prefetcher, nursery, search)
-            side_views: list[SideView] = [OwnFiles(tree, lambda: STATUS), UidLinks(tree)]
+            links = UidLinks(tree, source.find, nursery)
+            side_views: list[SideView] = [OwnFiles(tree, lambda: STATUS), links]
             yield Filesystem(tree, side_views, stats or Stats(), trio.lowlevel.checkpoint)
     finally:
         store.close()

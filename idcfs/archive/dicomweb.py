@@ -121,6 +121,20 @@ class DicomwebArchive:
         path = f"{series_path(study_uid, series_uid)}/instances"
         return sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
 
+    async def find_instance(self, instance_uid: str) -> SeriesRecord | None:
+        """The series that the instance with that UID is in; None where the server does not know it.
+
+        Of a server that ignores the search and lists whatever it has, nothing but that instance is taken.
+        """
+        params: dict[str, str | int] = {"SOPInstanceUID": _checked(instance_uid), "limit": 1, "offset": 0}
+        path = "/instances"
+        try:
+            items = self._items(await self._transport.get_json(path, params, about=f"?{instance_uid}"), path)
+        except Gone:
+            return None
+        found = (_series_record(item) for item in items if _uid(item, INSTANCE_UID) == instance_uid)
+        return next(filter(None, found), None)
+
     @property
     def away(self) -> IdcfsError | None:
         """Why it is not worth asking just now; None: it is."""

@@ -117,14 +117,16 @@ class Transport:
         """Why the archive is not worth asking now; None: ask, if only to find out whether it is back."""
         return self._circuit.away
 
-    async def get_json(self, path: str, params: Mapping[str, str | int] | None = None) -> Any | None:
+    async def get_json(
+        self, path: str, params: Mapping[str, str | int] | None = None, *, about: str = ""
+    ) -> Any | None:
         """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
 
         Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
         answer.
         """
         accept, most = "application/dicom+json", self._settings.max_json_bytes
-        body = await self.get_bytes(path, params, accept=accept, kind="qido_requests", most=most)
+        body = await self.get_bytes(path, params, accept=accept, kind="qido_requests", most=most, about=about)
         if not body.strip():
             return None
         if len(body) <= INLINE_JSON_BYTES:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -194,6 +195,10 @@ class Catalog:
         """The content UUID that all rows [start, stop), one at least, have; empty where they differ, or have none."""
         return self._content[start].decode() if self._content.is_same(start, stop) else ""
 
+    def rows_of_content(self, content: str) -> list[int]:
+        """The rows whose content is ``content``, a UUID of the index."""
+        return self._content.find(content.encode())
+
     def series(self, row: int) -> Series:
         """Row ``row``, spelled out."""
         return Series(
@@ -289,6 +294,11 @@ class _Strings:
         if self._codes is not None:
             row = self._codes[row]
         return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
+
+    def find(self, value: bytes) -> list[int]:
+        """The rows of a plain column that are ``value``, which is not empty and overlaps itself nowhere."""
+        found = (bisect_right(self._offsets, match.start()) - 1 for match in re.finditer(re.escape(value), self._data))
+        return [row for row in found if row < len(self) and self[row] == value]
 
     def __len__(self) -> int:
         return len(self._codes if self._codes is not None else self._offsets)

@@ -221,7 +221,7 @@ class Listings:
         return kept if kept is not None else await self._flights.run(row, lambda: self._fetch(row, series))
 
     def content_of(self, series: Series) -> str:
-        """What names the content of ``series``, in caches that outlive mounts."""
+        """What names the content of ``series``, in caches that outlive mounts; ends in its UID if not by the index."""
         return series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"
 
     def remember_size(self, listing: Listing, ordinal: int, size: int) -> None:
@@ -243,6 +243,15 @@ class Listings:
                 if ordinal is not None and listing.exact_size(ordinal) is None:
                     self.remember_size(listing, ordinal, sizes[uid])
             self._tell_of_other_sizes(listing, sizes)
+
+    def rows_listing(self, instance_uid: str) -> list[int]:
+        """The series whose lists are at hand and have that instance."""
+        name = instance_name(instance_uid)
+        return [row for row, listing in self._kept.items() if listing.find(name) is not None]
+
+    async def contents_listing(self, instance_uid: str) -> list[str]:
+        """The contents whose lists have that instance, of those on disk."""
+        return await self._store.contents_listing(instance_uid)
 
     def forget_size(self, listing: Listing, ordinal: int) -> None:
         """Doubt a size: the next open asks the archive.

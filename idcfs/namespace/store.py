@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -47,6 +48,8 @@ _BUSY_SECONDS = 5.0
 """Longest wait for another mount that is writing, or that opens the file."""
 _PATIENCE_SECONDS = 20.0
 """A disk that does not give, or take, some KiB in this time hangs."""
+_SEARCH_SECONDS = 2.0
+"""Longest search through all lists, which takes 0.6 s for a million instances: then the archive is asked instead."""
 _DAMAGE = frozenset(
     {
         sqlite3.SQLITE_ERROR,  # the tables are not those that were made
@@ -120,6 +123,12 @@ class SeriesStore:
         if waiting is not None:
             return waiting
         return await self._ask(lambda connection: _lines(connection, _OBJECTS, content), None)
+
+    async def contents_listing(self, instance_uid: str) -> list[str]:
+        """The contents whose lists have that instance, as far as can be told within ``_SEARCH_SECONDS``."""
+        lists, none = self._lists.items(), list[str]()
+        waiting = [content for (table, content), uids in lists if table == _LISTING and instance_uid in uids]
+        return waiting + await self._ask(lambda connection: _contents_listing(connection, instance_uid), none)
 
     def remember_objects(self, content: str, lines: Iterable[str]) -> None:
         """Keep what the files of a series are, in place of what was kept; written a moment later."""
@@ -342,6 +351,17 @@ def _known(connection: sqlite3.Connection, content: str) -> Kept:
 def _lines(connection: sqlite3.Connection, table: str, content: str) -> tuple[str, ...] | None:
     row = connection.execute(f"SELECT uids, instances FROM {table} WHERE content = ?", (content,))
     return _unpacked(content, *(row.fetchone() or (None, None)))
+
+
+def _contents_listing(connection: sqlite3.Connection, instance_uid: str) -> list[str]:
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    found: list[str] = []
+    for content, packed, instances in connection.execute(f"SELECT content, uids, instances FROM {_LISTING}"):
+        if instance_uid in (_unpacked(content, packed, instances) or ()):
+            found.append(content)
+        if time.monotonic() > deadline:
+            break
+    return found
 
 
 def _packed(content: str, uids: tuple[str, ...]) -> bytes:

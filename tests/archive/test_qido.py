@@ -292,6 +292,7 @@ async def test_what_is_no_uid_never_reaches_the_archive(uid: str) -> None:
         for key in (Key(study_uid=uid), Key(series_uid=uid), Key(instance_uid=uid)):
             with pytest.raises(errors.Refused, match="no DICOM UID"):
                 await fetched(archive, key)
-        with pytest.raises(errors.Refused, match="no DICOM UID"):
-            await archive.search_instances(uid, "1", None)
+        for call in (archive.search_instances(uid, "1", None), archive.find_instance(uid)):
+            with pytest.raises(errors.Refused, match="no DICOM UID"):
+                await call
     assert requests == []

@@ -42,7 +42,7 @@ def test_links_are_there_but_not_listed(mount: MountMaker, twin: Twin, sample_in
     assert not any(path.is_symlink() for path in made.path.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["1.2.3", "nothing", "..%2F", "é", "x" * 255, "%~"])
+@pytest.mark.parametrize("name", ["1.2.x", "nothing", "..%2F", "é", "x" * 255, "%~"])
 def test_what_is_no_uid_of_the_index_is_not_there(name: str, mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     with pytest.raises(FileNotFoundError):
