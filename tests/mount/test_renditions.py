@@ -15,9 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from scripts.harness import Mount
+from scripts.harness import IDCFS, Mount, run
 from tests.mount.conftest import EVICTING, NOWHERE, MountMaker
-from tests.mount.stage import a_series, buckets, counters, errno_of, forget_pages, unmount
+from tests.mount.stage import a_series, buckets, counters, errno_of, forget_pages, peak_mib, unmount
 from tests.twin.client import Twin
 from tests.twin.rendered import JPEG, PNG, picture
 
@@ -165,6 +165,28 @@ def test_a_large_one_is_whole_whatever_the_caches_hold(mount: MountMaker, twin: 
             with contextlib.suppress(OSError):  # what is open is one version, or none
                 assert os.pread(file.fileno(), 4096, start) == expected[start : start + 4096]
     assert small.read_bytes() in (expected, picture(small.stem, 1, PNG))
+
+
+def test_many_large_ones_at_once_do_not_fill_the_memory(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    padding = 40 * 2**20
+    twin.set(rendition="padded", rendition_padding_bytes=padding)
+    made = mount(twin.url, "--index", sample_index, "--memory-cache", "2MiB", "--cache-size", "0")
+    files = pictures_of(made, a_series(made))[:8]
+    before = peak_mib(made.pid)
+    with ThreadPoolExecutor(len(files)) as readers:
+        assert all(len(body) > padding for body in readers.map(Path.read_bytes, files))
+    assert peak_mib(made.pid) - before < 250  # all of them are 320 MiB
+
+
+def test_warmed_ones_are_there_offline(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    series = a_series(made)
+    directories = [shown(made, view, series) for view in VIEWS]
+    run([*IDCFS, "warm", *directories])
+    unmount(made)
+    again = mount(twin.url, "--index", sample_index, "--offline")
+    run([*IDCFS, "warm", *directories])
+    assert counters(again)["errors"] == 0
 
 
 @pytest.mark.parametrize("rendition", ["html", "empty", "other", "lacking"])
