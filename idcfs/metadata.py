@@ -57,12 +57,18 @@ class Metadata(Mirror):
         await self.want_directory(node)
         if node.level == Level.SERIES:
             return _SeriesDirectory(self, node.row, *await self.listed(node))
-        return _Directory(self, await self.tree_directory(node))
+        return _Directory(self, node, await self.tree_directory(node))
 
-    def beside(self, series: Attributes) -> Attributes:
-        """Attributes of the metadata of a series, whose directory's are ``series``."""
-        node = node_of(series.inode)._replace(ordinal=_OF_SERIES)
-        return self.file_attributes(node, series, self._of_series(node.row))
+    def beside(self, parent: Node, series: bytes, attributes: Attributes) -> tuple[bytes, Attributes] | None:
+        """The metadata of a series in ``parent``, by the name and attributes of its directory.
+
+        None if no file can be called so, or a directory is.
+        """
+        name = series + _SUFFIX
+        if len(name) > NAME_MAX or self._tree.has(parent, name):
+            return None
+        node = node_of(attributes.inode)._replace(ordinal=_OF_SERIES)
+        return name, self.file_attributes(node, attributes, self._of_series(node.row))
 
     def _of_series(self, row: int) -> Rendition:
         series = self._tree.series(row)
@@ -75,8 +81,9 @@ class _Directory:
     """A directory of the tree; after each series in it, its metadata. Positions are twice those of the tree, and one
     more where the metadata come first."""
 
-    def __init__(self, metadata: Metadata, directory: Directory) -> None:
+    def __init__(self, metadata: Metadata, node: Node, directory: Directory) -> None:
         self._metadata = metadata
+        self._node = node
         self._directory = directory
 
     def entries(self, start: int) -> Iterator[Entry]:
@@ -89,8 +96,8 @@ class _Directory:
             if not has_shown_series:
                 yield name, attributes, 2 * node.row + 1
             has_shown_series = False
-            if len(name + _SUFFIX) <= NAME_MAX:
-                yield name + _SUFFIX, self._metadata.beside(attributes), 2 * after
+            if metadata := self._metadata.beside(self._node, name, attributes):
+                yield *metadata, 2 * after
 
 
 class _SeriesDirectory:

@@ -137,13 +137,12 @@ class Renditions:
         version = await self.version(rendition)
         sizes = await self._sizes_of(rendition.content)  # from here on nothing is waited for: see fuse.py
         key, name, size = self._document(rendition).key, rendition.name, len(version.body)
-        is_news = sizes.get(name) != size
-        if is_news:
+        if sizes.get(name) != size:
             sizes[name] = size
             self._store.remember_size(key[0], name, size)
-        is_same = self._shown.get(key) == version.digest
+        is_news = self._shown.get(key) != version.digest
         self._shown[key] = version.digest
-        return Opening(RenditionFile(self, rendition, version.digest), resized=is_news, replaced=not is_same)
+        return Opening(RenditionFile(self, rendition, version.digest), resized=is_news, replaced=is_news)
 
     async def version(self, rendition: Rendition) -> Version:
         """It, from the cache or from the archive."""

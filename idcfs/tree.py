@@ -132,6 +132,10 @@ class Tree:
         """
         return self._listings.kept(row) or await self._listings.get(row, self._catalog.series(row))
 
+    def has(self, node: Node, name: bytes) -> bool:
+        """Whether ``node``, a directory above the series that has been listed, has one called ``name``."""
+        return self._catalog.find(node.level, node.row, name) is not None
+
     def series(self, row: int) -> Series:
         """The series at ``row``."""
         return self._catalog.series(row)
