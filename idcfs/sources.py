@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .archive.adc import Login
     from .archive.bucket import BucketArchive
     from .archive.choice import Choice, Listed
-    from .archive.dicomweb import DicomwebArchive, SeriesRecord
+    from .archive.dicomweb import DicomwebArchive
     from .archive.google import GoogleAuth
+    from .archive.records import SeriesRecord
     from .archive.renditions import DicomwebRenditions, Metadata
     from .archive.transport import Transport
 

@@ -20,8 +20,9 @@ from ..errors import Gone, IdcfsError
 from ..settings import KIB, MIB, ArchiveSettings, Policy
 from ..stats import Stats
 from .bucket import BucketArchive
-from .dicomweb import DicomwebArchive, SeriesRecord
+from .dicomweb import DicomwebArchive
 from .inventory import BucketSeries
+from .records import SeriesRecord
 from .retrieval import InstanceKey, InstancePlace, Retrieval
 
 _WRAPPING_BYTES = 64 * KIB

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -20,13 +19,20 @@ from ..settings import ArchiveSettings
 from .answer import Answer
 from .body import InstanceBody, open_body
 from .habits import RangeHabit
+from .records import (
+    INSTANCE_UID,
+    PATIENT_ID,
+    SERIES_FIELDS,
+    Fields,
+    Item,
+    SeriesRecord,
+    StudyRecord,
+    series_record,
+    study_record,
+    uid_of,
+    with_study,
+)
 from .transport import Transport
-
-PATIENT_ID = "00100020"
-STUDY_UID = "0020000D"
-SERIES_UID = "0020000E"
-INSTANCE_UID = "00080018"
-INSTANCE_COUNT = "00201209"  # NumberOfSeriesRelatedInstances
 
 # Without transfer-syntax=* Google and Orthanc decompress what is stored compressed. Only the type value is quoted:
 # Google answers 406 to a quoted asterisk.
@@ -39,35 +45,17 @@ NO_SUCH_RANGE = 416
 SMALLER_LIMITS = (200, 100)
 """What to ask for where the usual page is refused: Microsoft's server grants 200, and everybody grants 100."""
 WRONG_LIMIT = frozenset({400, 413, 416, 422})
+WRONG_FIELDS = frozenset({400, 422})
+"""Statuses that may mean that an attribute cannot be asked for: includefield may name any (PS3.18, 8.3.4.3)."""
 
 MAX_STALE_PAGES = 3
 """Pages in a row without anything new that are passed over: servers repeat items, and now and then a page."""
 MAX_ITEMS = 2**24
 """Most items of a listing of unknown length: as many as the ordinals of inodes have room for."""
 
-Item = dict[str, Any]
 T = TypeVar("T", bound=Hashable)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRecord:
-    """One study of one patient."""
-
-    patient_id: str
-    study_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesRecord:
-    """One series; ``patient_id`` is empty where nobody knows it."""
-
-    patient_id: str
-    study_uid: str
-    series_uid: str
-    instance_count: int | None = field(compare=False)
-    """Where the server tells it. Not part of the identity: a series listed again while it grows is the same one."""
 
 
 class DicomwebInstance(Protocol):
@@ -92,6 +80,7 @@ class DicomwebArchive:
         self._name = archive.name
         self._limit = archive.page_limit
         self._working_limit: int | None = None
+        self._refused_fields: set[Fields] = set()
         forms = (SINGLE_PART, MULTIPART) if archive.single_part_first else (MULTIPART, SINGLE_PART)
         self._forms: tuple[str, ...] = forms
         self._sends_single_parts: bool | None = None  # as its last answer was
@@ -101,25 +90,24 @@ class DicomwebArchive:
 
     async def search_studies(self) -> list[StudyRecord]:
         """Every study of the server, in no particular order."""
-        return await self._search("/studies", PATIENT_ID, _study_record)
+        return await self._search("/studies", PATIENT_ID, study_record)
 
     async def search_series(self) -> list[SeriesRecord]:
         """Every series of the server, in no particular order; study by study where it cannot list them at once."""
-        fields = f"{PATIENT_ID},{INSTANCE_COUNT}"
         try:
-            found = await self._search("/series", fields, _series_record)
+            found = await self._search_fields("/series", SERIES_FIELDS, series_record)
         except (Gone, Refused) as error:
             log.info("%s does not list all series at once (%s): asking study by study", self._name, error)
-            return await self._search_series_by_study(fields)
+            return await self._search_series_by_study()
         if all(record.patient_id for record in found):
             return found
-        patients = {study.study_uid: study.patient_id for study in await self.search_studies()}
-        return [_with_patient(record, patients.get(record.study_uid, "")) for record in found]
+        studies = {study.study_uid: study for study in await self.search_studies()}
+        return [with_study(record, studies.get(record.study_uid)) for record in found]
 
     async def search_instances(self, study_uid: str, series_uid: str, expected: int | None = None) -> list[str]:
         """The SOPInstanceUIDs of a series, sorted by code point. ``expected``: how many the catalog knows of."""
         path = f"{series_path(study_uid, series_uid)}/instances"
-        return sorted(await self._search(path, "", lambda item: _uid(item, INSTANCE_UID), expected))
+        return sorted(await self._search(path, "", lambda item: uid_of(item, INSTANCE_UID), expected))
 
     async def find_instance(self, instance_uid: str) -> SeriesRecord | None:
         """The series that the instance with that UID is in; None where the server does not know it.
@@ -132,7 +120,7 @@ class DicomwebArchive:
             items = self._items(await self._transport.get_json(path, params, about=f"?{instance_uid}"), path)
         except Gone:
             return None
-        found = (_series_record(item) for item in items if _uid(item, INSTANCE_UID) == instance_uid)
+        found = (series_record(item) for item in items if uid_of(item, INSTANCE_UID) == instance_uid)
         return next(filter(None, found), None)
 
     @property
@@ -251,13 +239,27 @@ class DicomwebArchive:
                 refusals.append(refusal)
         raise refusals[0]
 
-    async def _search_series_by_study(self, fields: str) -> list[SeriesRecord]:
+    async def _search_series_by_study(self) -> list[SeriesRecord]:
         found: list[SeriesRecord] = []
         for study in await self.search_studies():
-            parse = partial(_series_record, study_uid=study.study_uid)
-            records = await self._search(f"/studies/{study.study_uid}/series", fields, parse)
-            found += (_with_patient(record, study.patient_id) for record in records)
+            parse = partial(series_record, study_uid=study.study_uid)
+            records = await self._search_fields(f"/studies/{study.study_uid}/series", SERIES_FIELDS, parse)
+            found += (with_study(record, study) for record in records)
         return list(dict.fromkeys(found))
+
+    async def _search_fields(self, path: str, fields: Fields, parse: Callable[[Item], T | None]) -> list[T]:
+        """As ``_search``; without what is only wished for, where the server refuses to be asked for it."""
+        if fields not in self._refused_fields:
+            try:
+                return await self._search(path, f"{fields.needed},{fields.wished}", parse)
+            except Refused as refusal:
+                if refusal.status not in WRONG_FIELDS:
+                    raise
+        found = await self._search(path, fields.needed, parse)
+        if fields not in self._refused_fields:
+            log.info("%s refuses a search with includefield=%s", self._name, fields.wished)
+            self._refused_fields.add(fields)
+        return found
 
     async def _search(
         self, path: str, fields: str, parse: Callable[[Item], T | None], expected: int | None = None
@@ -362,45 +364,3 @@ def series_path(study_uid: str, series_uid: str) -> str:
 def instance_path(study_uid: str, series_uid: str, instance_uid: str) -> str:
     """The resource of an instance. Raises Refused for what is no UID."""
     return f"{series_path(study_uid, series_uid)}/instances/{_checked(instance_uid)}"
-
-
-def _first_value(item: Item, tag: str) -> Any:
-    """The first value of an attribute in the DICOM JSON model (PS3.18, annex F); None where it has none."""
-    attribute = item.get(tag)
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values[0] if isinstance(values, list) and values else None
-
-
-def _uid(item: Item, tag: str) -> str | None:
-    value = _first_value(item, tag)
-    uid = value.rstrip(" \0") if isinstance(value, str) else ""  # some servers pass on the padding of the file
-    return uid if UID.fullmatch(uid) else None
-
-
-def _text(item: Item, tag: str) -> str:
-    value = _first_value(item, tag)
-    return "" if value is None else str(value)
-
-
-def _count(item: Item, tag: str) -> int | None:
-    """An integer string, which servers send as a number or as text."""
-    text = _text(item, tag).strip()
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None
-
-
-def _study_record(item: Item) -> StudyRecord | None:
-    study_uid = _uid(item, STUDY_UID)
-    return StudyRecord(_text(item, PATIENT_ID), study_uid) if study_uid else None
-
-
-def _series_record(item: Item, study_uid: str | None = None) -> SeriesRecord | None:
-    """``study_uid``: the study that was asked for, since its series may leave it out."""
-    study_uid, series_uid = _uid(item, STUDY_UID) or study_uid, _uid(item, SERIES_UID)
-    if not study_uid or not series_uid:
-        return None
-    return SeriesRecord(_text(item, PATIENT_ID), study_uid, series_uid, _count(item, INSTANCE_COUNT))
-
-
-def _with_patient(record: SeriesRecord, patient_id: str) -> SeriesRecord:
-    """``record``, its patient filled in if the server left it out."""
-    return record if record.patient_id else replace(record, patient_id=patient_id)

@@ -17,8 +17,9 @@ from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused
 from ..filemeta import UID
 from ..settings import DICOM_JSON, JPEG, MAX_RENDITION_BYTES, PNG
 from .answer import Document
-from .dicomweb import INSTANCE_UID, SERIES_UID, instance_path, series_path
+from .dicomweb import instance_path, series_path
 from .multipart import MultipartParser, PartBegin, PartData, boundary_of
+from .records import INSTANCE_UID, SERIES_UID
 from .transport import INLINE_JSON_BYTES, Transport
 
 _FRAME_COUNT = "00280008"  # NumberOfFrames

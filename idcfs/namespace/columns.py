@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, starmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ _BYTES_PER_MB = 1_000_000
 _MOST_INSTANCES = 2**31 - 1  # a catalog gives them 32 bits
 _MOST_BYTES = 10**15  # 1 PB in one series: ten times the whole of IDC v25
 _RECORDS_AT_ONCE = 10_000
-"""How many records are objects at the same time: all of a million are 0.3 GB more."""
+"""How many records are objects at the same time: all of a million are 0.4 GB more."""
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ class _Record(NamedTuple):
     study_uid: str
     series_uid: str
     instance_count: int | None
+    modality: str
+    study_date: str
+    study_description: str
+    series_number: str
+    series_description: str
 
 
 def read_records(lines: Iterable[bytes]) -> tuple[str, Iterator[_Record]]:
@@ -167,13 +173,17 @@ def index_of_records(collection: str, records: Iterable[SearchedSeries], named: 
     :param named: columns of text that the layout names; what a search does not tell is empty.
     """
     left = iter(records)
-    parts = [_index_of(collection, [])]  # so that there is one
+    told = ["Modality", *(name for name in named if name in _WORDS)]
+    parts = [_index_of(collection, [], told)]  # so that there is one
     while some := list(islice(left, _RECORDS_AT_ONCE)):
-        parts.append(_index_of(collection, some))
+        parts.append(_index_of(collection, some, told))
     return _complete(pa.concat_tables(parts), _texts_of(named))
 
 
-def _index_of(collection: str, records: list[SearchedSeries]) -> pa.Table:
+def _index_of(collection: str, records: list[SearchedSeries], told: Iterable[str]) -> pa.Table:
+    """
+    :param told: columns to make of those in ``_WORDS``.
+    """
     counts = [record.instance_count for record in records]
     return pa.table(
         {
@@ -185,7 +195,23 @@ def _index_of(collection: str, records: list[SearchedSeries]) -> pa.Table:
                 [count if count is not None and 0 <= count <= _MOST_INSTANCES else None for count in counts], pa.int64()
             ),
         }
+        | {name: _texts([_WORDS[name](record) for record in records]) for name in told}
     )
+
+
+def _date(text: str) -> str:
+    """A date as idc-index writes it: of YYYYMMDD, YYYY-MM-DD."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
+
+
+_WORDS: dict[str, Callable[[SearchedSeries], str]] = {
+    "Modality": attrgetter("modality"),
+    "StudyDate": lambda record: _date(record.study_date),
+    "StudyDescription": attrgetter("study_description"),
+    "SeriesNumber": attrgetter("series_number"),
+    "SeriesDescription": attrgetter("series_description"),
+}
+"""What a search may tell of a series, by idc-index's name for it."""
 
 
 def _texts(values: list[str]) -> pa.Array:

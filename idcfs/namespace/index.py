@@ -183,7 +183,13 @@ def _lines(archive: str, records: Sequence[SearchedSeries]) -> Iterator[bytes]:
     yield _line((archive, len(records)))
     for start in range(0, len(records), _RECORDS_PER_LINE):
         some = records[start : start + _RECORDS_PER_LINE]
-        yield _line([(one.patient_id, one.study_uid, one.series_uid, one.instance_count) for one in some])
+        yield _line([_values(one) for one in some])
+
+
+def _values(one: SearchedSeries) -> tuple[object, ...]:
+    """A series as ``columns.read_records`` wants it."""
+    identity = (one.patient_id, one.study_uid, one.series_uid, one.instance_count)
+    return *identity, one.modality, one.study_date, one.study_description, one.series_number, one.series_description
 
 
 def _line(value: object) -> bytes:

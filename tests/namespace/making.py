@@ -62,6 +62,11 @@ class Record:
     study_uid: str = "1.2"
     series_uid: str = "1.2.3"
     instance_count: int | None = 2
+    modality: str = ""
+    study_date: str = ""
+    study_description: str = ""
+    series_number: str = ""
+    series_description: str = ""
 
 
 INDEX = pa.schema(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,16 @@ def parsed(lines: Sequence[bytes]) -> tuple[str, list[tuple[object, ...]]]:
 
 
 @patient
-@given(any_text, st.lists(st.builds(Record, hostile(any_text), any_text, any_text, st.none() | st.integers())))
+@given(
+    any_text,
+    st.lists(st.builds(Record, hostile(any_text), any_text, any_text, st.none() | st.integers(), *[any_text] * 5)),
+)
 @example("a\ud83d\ude00", [Record("\ud83d\ude00\U0001f600\n\r\x85\u2028\0")] * 1_001)
 def test_what_is_listed_reaches_the_builder_as_it_is(archive: str, records: list[Record]) -> None:
     lines = b"".join(index._lines(archive, records)).splitlines(keepends=True)
     assert parsed(lines) == (
         archive,
-        [(one.patient_id, one.study_uid, one.series_uid, one.instance_count) for one in records],
+        [astuple(one) for one in records],
     )
 
 
@@ -101,7 +105,7 @@ async def test_the_mount_s_process_loads_nothing_that_only_building_needs(tmp_pa
         "here, cache = ArchiveSettings('here', 'http://here'), Path(sys.argv[1])\n"
         "try: cli._serve(MountSettings(cache, here, QIDO, Path('/proc/none')), print, print)\n"  # loads what it needs
         "except UsageError as error: assert 'cannot be made' in str(error)\n"
-        "from idcfs.archive.dicomweb import SeriesRecord\n"
+        "from idcfs.archive.records import SeriesRecord\n"
         "from idcfs.namespace.index import search_catalog, unsearched_catalog\n"
         "async def search(): return [SeriesRecord('P1', '1.2', '1.2.3', 7)]\n"
         "catalog = unsearched_catalog('here')\n"
