@@ -24,7 +24,7 @@ COUNTERS = {
     "hits": "pieces of 1 MiB blocks that a read found at hand",
     "misses": "pieces of blocks that a read had to wait for",
     "disk_hits": "blocks that came from the disk cache",
-    "disk_damaged": "blocks of the disk cache that were damaged, and fetched again",
+    "disk_damaged": "blocks on disk that were damaged, and fetched again",
     "disk_unkept": "blocks that could not be kept on disk: see the log",
     "prefetched": "files fetched before they were asked for",
     "prefetched_used": "files fetched ahead that were opened then",
