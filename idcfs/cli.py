@@ -19,7 +19,7 @@ import click
 
 from . import logs, mounts, options
 from .cli_cache import cache, cache_dir_option
-from .cli_info import path
+from .cli_info import info, path
 from .cli_status import status
 from .cli_warm import warm
 from .console import OneLine, Place
@@ -216,6 +216,7 @@ def umount(mountpoint: Path, lazy: bool) -> None:
 
 main.add_command(status)
 main.add_command(path)
+main.add_command(info)
 main.add_command(warm)
 main.add_command(cache)
 

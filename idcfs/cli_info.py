@@ -1,37 +1,39 @@
-"""The command ``idcfs path``: where something is, by its UID."""
+"""The commands ``idcfs path`` and ``idcfs info``: where something is, by its UID, and what it is."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .console import Place, say, with_stdin
-from .errors import UsageError
+from . import mounts
+from .console import Place, printable, say, with_stdin
+from .describing import describe, facts_of
+from .errors import IdcfsError, UsageError
 from .filemeta import UID
-from .running import reports
+from .running import read_status, reports
 from .settings import UID_NAME
 from .warming import patiently
 
-_NO_SUCH_UID = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})
 
-mount_option = click.option(
+
+@click.command(short_help="Print where a study, series or instance is.")
+@click.argument("uids", nargs=-1, required=True, metavar="UID…")
+@click.option(
     "--mount",
     "mountpoint",
     type=Place(path_type=Path),
     metavar="MOUNTPOINT",
     help="Look in this mount only, not in every idcfs.",
 )
-
-
-@click.command(short_help="Print where a study, series or instance is.")
-@click.argument("uids", nargs=-1, required=True, metavar="UID…")
-@mount_option
 def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
     """Print the place of each study, series or instance UID, one a line, in this order.
 
@@ -47,28 +49,94 @@ def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
     for line in failures:
         say(line)
     for uid in given:
-        places = list(places_of(uid, found))
-        for place in places:
+        places, are_all_sure = _places_of(uid, found)
+        for place in places.values():
             click.echo(os.fsencode(place))
-        if not places:
+        if not places and are_all_sure:
+            say(_not_found(uid, found))
+        if not places or not are_all_sure:
             failures.append(uid)
-            say(f"{uid} is not in the index" if len(found) == 1 else f"{uid} is in no mount's index")
     if failures:
         sys.exit(1)
 
 
-def places_of(uid: str, mountpoints: Iterable[Path]) -> Iterator[Path]:
-    """Where ``uid`` is in each of these mounts that has it.
+@click.command(short_help="Show what a path or UID is.")
+@click.argument("names", nargs=-1, required=True, metavar="PATH|UID…")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, a list, for programs.")
+def info(names: tuple[str, ...], as_json: bool) -> None:
+    """Show what each PATH of a mount, or UID, is: whose, how large, under which licence, how to cite, what is cached.
 
-    :raises OSError: if a mount cannot tell.
+    A UID is looked for in every mount. What the mount does not know of it is left out; no request is sent for it.
     """
+    places = [place for name in names for place in _places(name)]
+    found = [one for place, mountpoint in places if (one := _described(place, mountpoint)) is not None]
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for one in found:
+            click.echo(f"{printable(one['path'])}: {one['what']}")
+            for name, fact in facts_of(one).items():
+                click.echo(f"  {name:<12}{printable(fact)}")
+    if len(found) < len(places):
+        sys.exit(1)
+
+
+def _described(place: Path, mountpoint: Path) -> dict[str, Any] | None:
+    """What is at ``place``; None, and a line, if the mount cannot tell: others may."""
+    try:
+        return patiently(partial(describe, place, mountpoint, read_status(mountpoint)))
+    except OSError as error:
+        say(f"{place}: {error.strerror}")
+    except IdcfsError as error:
+        say(str(error))
+    return None
+
+
+def _places(name: str) -> list[tuple[Path, Path]]:
+    """What ``name`` is the path of, and the mountpoint; if there is no such path, so where it is the UID of something.
+
+    :raises UsageError: if it is neither.
+    """
+    try:
+        place = Path(patiently(partial(os.path.realpath, name, strict=True)))
+        return [(place, mounts.idcfs_around(place, mounts.topmost()).path)]
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    except OSError as error:
+        if error.errno not in _NO_SUCH_PATH:
+            raise
+        if not UID.fullmatch(name):
+            raise UsageError(f"{name}: {error.strerror}") from None
+    found, unanswered = reports(None)
+    for line in unanswered:
+        say(line)
+    places, _ = _places_of(name, found)
+    if not places:
+        raise IdcfsError(_not_found(name, found))
+    return [(place, mountpoint) for mountpoint, place in places.items()]
+
+
+def _not_found(uid: str, mountpoints: Collection[Path]) -> str:
+    return f"{uid} is not in the index" if len(mountpoints) == 1 else f"{uid} is in no mount's index"
+
+
+def _places_of(uid: str, mountpoints: Iterable[Path]) -> tuple[dict[Path, Path], bool]:
+    """Where ``uid`` is, by mountpoint, in each of these mounts that has it, and whether all could tell.
+
+    One that could not is a line on stderr.
+    """
+    places: dict[Path, Path] = {}
+    are_all_sure = True
     for mountpoint in mountpoints:
         link = mountpoint / UID_NAME / uid
         try:
             # Without a limit: the first look into what a server lists takes as long as that.
             target = patiently(partial(os.readlink, link))
         except OSError as error:
-            if error.errno not in _NO_SUCH_UID:
-                raise
+            if error.errno not in _NO_SUCH_PATH:
+                are_all_sure = False
+                say(f"{link}: {error.strerror}")
         else:
-            yield Path(os.path.normpath(link.parent / target))  # no link: its directory is one of ours
+            # Without asking for it: the link's directory is one of ours, and no link itself.
+            places[mountpoint] = Path(os.path.normpath(link.parent / target))
+    return places, are_all_sure

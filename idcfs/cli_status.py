@@ -13,7 +13,7 @@ import click
 from .cohort import spoken
 from .console import Place, printable, say
 from .errors import UsageError
-from .running import reports
+from .running import content_of, reports
 from .settings import METRICS_HOST, METRICS_PATH
 from .stats import COUNTERS, GAUGES
 from .watching import watch
@@ -62,7 +62,7 @@ def _print(report: dict[str, Any]) -> None:
         "offline": "yes: no request is sent" if report["offline"] else "no",
         "index": report["index"],
         **({"cohort": spoken(report["cohort"])} if report.get("cohort") else {}),
-        "content": _content(report),
+        "content": content_of(report),
         "cache": report["cache_dir"],
     }
     if "log_file" in report:
@@ -74,14 +74,3 @@ def _print(report: dict[str, Any]) -> None:
     for name, value in report["counters"].items():
         number = f"{value:,}" if value <= _MOST else "no limit"
         click.echo(f"  {name.replace('_', ' '):<22}{number:>16}  {_MEANINGS.get(name, '')}".rstrip())
-
-
-def _content(report: dict[str, Any]) -> str:
-    """Where contents come from, and sizes where that is another place."""
-    policy, name = report["content"], report["buckets"]
-    buckets = f"the buckets ({name}, {report['bucket_url']})" if report.get("bucket_url") else f"the buckets ({name})"
-    if policy == "bucket":
-        return f"bucket: from {buckets} alone"
-    if policy == "wado":
-        return "wado: by WADO-RS alone" + (f"; sizes from {buckets}" if name else "")
-    return f"auto: by WADO-RS, else from {buckets}" if name else "auto: by WADO-RS; no bucket may be asked"

@@ -71,6 +71,22 @@ def idcfs_mounts() -> list[Path]:
     return [mount.path for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
 
 
+def topmost() -> dict[Path, Mount]:
+    """Every mount that can be seen, by its mountpoint."""
+    return {mount.path: mount for mount in mounts()}  # of those at one place the last, which is on top
+
+
+def idcfs_around(path: Path, mounted: dict[Path, Mount]) -> Mount:
+    """Which of ``mounted``, an idcfs, ``path`` lies in, which has no links.
+
+    :raises ValueError: if it lies in no idcfs.
+    """
+    mount = next((mounted[place] for place in (path, *path.parents) if place in mounted), None)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise ValueError("not in an idcfs mount")
+    return mount
+
+
 def expanded(path: Path) -> Path:
     """``path`` from the root on, without ``~``.
 

@@ -68,6 +68,17 @@ def reports(mountpoint: Path | None) -> tuple[dict[Path, dict[str, Any]], list[s
     return found, unanswered
 
 
+def content_of(report: dict[str, Any]) -> str:
+    """In words, by what a mount says of itself, where contents come from, and sizes where that is another place."""
+    policy, name = report["content"], report["buckets"]
+    buckets = f"the buckets ({name}, {report['bucket_url']})" if report.get("bucket_url") else f"the buckets ({name})"
+    if policy == "bucket":
+        return f"bucket: from {buckets} alone"
+    if policy == "wado":
+        return "wado: by WADO-RS alone" + (f"; sizes from {buckets}" if name else "")
+    return f"auto: by WADO-RS, else from {buckets}" if name else "auto: by WADO-RS; no bucket may be asked"
+
+
 def sync(mountpoint: Path) -> None:
     """Return when all that the idcfs at ``mountpoint`` has fetched is on disk, or has not found room there.
 

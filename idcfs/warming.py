@@ -296,14 +296,14 @@ def patiently(work: Callable[[], T]) -> T:
 
 def find(given: Iterable[str]) -> Found:
     """Where the paths ``given`` lie. Costs requests only where series have to be listed, eight at a time."""
-    mounted = {str(mount.path): mount for mount in mounts.mounts()}  # of those at one place the last, which is on top
+    mounted = mounts.topmost()
     places: dict[str, tuple[str, Mount]] = {}
     refused: dict[str, str] = {}
 
     def look(text: str) -> None:
         try:
             path = _real(text)
-            places[text] = path, _mount_of(path, mounted)
+            places[text] = path, mounts.idcfs_around(Path(path), mounted)
         except (OSError, ValueError) as error:
             refused[text] = f"{text}: {error.strerror if isinstance(error, OSError) else error}"
 
@@ -333,14 +333,6 @@ def _real(text: str) -> str:
         if error.errno in _NO_SUCH_PATH:
             raise
         return os.path.realpath(text)
-
-
-def _mount_of(path: str, mounted: dict[str, Mount]) -> Mount:
-    """:raises ValueError: if ``path`` lies in no idcfs."""
-    mount = next((mounted[str(place)] for place in (Path(path), *Path(path).parents) if str(place) in mounted), None)
-    if mount is None or mount.filesystem_type != mounts.FILESYSTEM_TYPE:
-        raise ValueError("not in an idcfs mount")
-    return mount
 
 
 @contextlib.contextmanager
