@@ -9,6 +9,7 @@ import pytest
 
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
+from tests.twin.client import Twin
 
 
 def test_places_come_one_a_line_in_the_order_asked_for(mount: MountMaker, sample_index: Path) -> None:
@@ -30,8 +31,8 @@ def test_every_mount_is_looked_in(mount: MountMaker, sample_index: Path) -> None
         assert (made.path / ".uid" / uid).resolve() in places
 
 
-def test_what_is_not_there_is_a_line_and_the_rest_is_found(mount: MountMaker, sample_index: Path) -> None:
-    made = mount(NOWHERE, "--index", sample_index)
+def test_what_is_not_there_is_a_line_and_the_rest_is_found(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
     uid = pq.read_table(sample_index).column("SeriesInstanceUID")[0].as_py()
     done = idcfs("path", "1.2.3", uid, "--mount", made.path)
     assert (done.returncode, done.stderr) == (1, "idcfs: 1.2.3 is not in the index\n")
