@@ -66,6 +66,21 @@ def test_a_file_and_a_link_to_its_series(mount: MountMaker, twin: Twin, sample_i
     assert status(made.path)["counters"]["requests"] == before
 
 
+def test_it_says_in_words_what_the_attributes_say(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    row = pq.read_table(sample_index).to_pylist()[0]
+    series = (made.path / ".uid" / row["SeriesInstanceUID"]).resolve(strict=True)
+    lines = dict(line.split(maxsplit=1) for line in idcfs("info", series).stdout.splitlines()[1:])
+    assert lines["collection"] == row["collection_id"]
+    assert lines["study"] == row["StudyInstanceUID"]
+    assert lines["series"] == row["SeriesInstanceUID"]
+    assert (lines["modality"], lines["licence"]) == (row["Modality"], row["license_short_name"])
+    assert lines["viewer"].endswith(f"={row['SeriesInstanceUID']}")
+    count = row["instanceCount"]
+    assert lines["holds"].endswith(f"{count:,} instance{'s' if count > 1 else ''}")
+    assert lines["size"] == f"{round(row['series_size_MB'] * 1e6):,} bytes, exact"
+
+
 def test_a_uid_is_found_in_every_mount(mount: MountMaker, sample_index: Path) -> None:
     first, second = (mount(NOWHERE, "--index", sample_index, at=name) for name in ("first", "second"))
     uid = pq.read_table(sample_index).column("SeriesInstanceUID")[0].as_py()
