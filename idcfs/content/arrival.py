@@ -131,10 +131,8 @@ class Arrival:
 
     @property
     def touches_known(self) -> bool:
-        """Whether the next body is compared with what is known where it begins, or at least where it ends."""
-        is_seen_before = self.position > self.start or (self.start > 0 and self._first in self._seams)
-        is_seen_after = self.stop is not None and self.stop // BLOCK_BYTES in self._seams
-        return is_seen_before or is_seen_after or bool(self._after)
+        """Whether the next body is compared with what is known where it begins; at its end would be too late."""
+        return self.position > self.start or (self.start > 0 and self._first in self._seams)
 
     def is_to_come(self, wanted: Slice) -> bool:
         """Whether the wanted bytes lie in the block that is arriving or in a later one of those asked for."""
@@ -144,9 +142,10 @@ class Arrival:
     def readable_end(self) -> int:
         """Up to where bytes may be handed out: the last one only once the body has ended as it should.
 
-        Else a length that is announced too small would look like the end of the file.
+        Else a length that is announced too small would look like the end of the file. And the first ones only once so
+        many are here that they can be told from others, should the rest come from elsewhere.
         """
-        if not self._checked:
+        if not self._checked or (self.position < SEAM_BYTES and not self.is_whole):
             return 0
         return self.position - (self.position == self._end and not self.is_whole)
 

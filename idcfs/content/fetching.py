@@ -5,7 +5,7 @@ Nothing of the middle is asked for before the beginning has shown that the sourc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from .amounts import FAR_BYTES, REQUEST_BYTES
 from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
-from .places import Places
+from .places import Agreed, Places
 from .seams import Seams
 from .slots import Slots
 from .tiers import Tiers
@@ -32,8 +32,8 @@ class Means:
     tiers: Tiers
     settings: ContentSettings
     slots: Slots
-    agreed: Callable[[Key], set[Hashable]]
-    """Gives the places that have been found to hold the same bytes of an instance."""
+    agreed: Callable[[Key], Agreed]
+    """Gives what is remembered of an instance: where it is the same, and how it begins."""
     replaced: Callable[[Key], None]
     """Called with an instance of which other bytes came than before."""
     nursery: trio.Nursery
@@ -56,11 +56,13 @@ class Fetching:
         self._learn = learn
         self._over = over
         self._is_proven = False
-        self._seams = Seams(instance)
-        self.places = self._no_contradiction_yet()
+        self._seams, self.places = self._remembered()
 
-    def _no_contradiction_yet(self) -> Places:
-        return Places(self.means.agreed(self.instance.key), self.has, self._seams)
+    def _remembered(self) -> tuple[Seams, Places]:
+        """What is known of it before anything has come; what may be replaced may begin otherwise each time."""
+        agreed = self.means.agreed(self.instance.key)
+        seams = Seams(self.instance, agreed.seams if self.instance.is_fixed else {})
+        return seams, Places(agreed.places, self.has, seams)
 
     def is_ranged(self, size: int) -> bool:
         """Whether an instance of ``size`` bytes is read in ranges."""
@@ -162,9 +164,9 @@ class Fetching:
 
     def begin_anew(self, contradiction: IdcfsError) -> None:
         """Of all that has come, nothing is to be relied on: who waits for it is told ``contradiction``."""
-        self._is_proven, self._seams = False, Seams(self.instance)
+        self._is_proven = False
         self.means.agreed(self.instance.key).clear()
-        self.places = self._no_contradiction_yet()
+        self._seams, self.places = self._remembered()
         for download in self.running:
             download.cancel(contradiction)
         self.running.clear()

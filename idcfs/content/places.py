@@ -15,6 +15,21 @@ from ..settings import BLOCK_BYTES
 from .seams import Seams
 
 
+class Agreed:
+    """What is remembered of an instance when nobody has it open: the kernel may keep its pages all the same."""
+
+    def __init__(self) -> None:
+        self.places: set[Hashable] = set()
+        """Those whose bytes have been found to be the same."""
+        self.seams: dict[int, bytes] = {}
+        """What its first block began and ended with: see ``Seams``."""
+
+    def clear(self) -> None:
+        """Nothing of it holds any more."""
+        self.places.clear()
+        self.seams.clear()
+
+
 class Places:
     """Those of one instance, for those who have it open."""
 
@@ -55,7 +70,7 @@ class Places:
 
     def to_compare(self, size: int) -> list[int]:
         """The blocks to fetch once more from a place: the beginning, and one that is known if that is not."""
-        if self._has(0) or 1 in self._seams:
+        if self._has(0) or 0 in self._seams:
             return [0]
         kept = self._first_kept(size)
         return [0] if kept is None else [0, kept]

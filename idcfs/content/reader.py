@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
@@ -16,11 +16,12 @@ from .blocks import Key, Slice, slices
 from .downloads import Downloads
 from .fetching import Means
 from .instance import Instance, Source
+from .places import Agreed
 from .slots import Slots
 from .tiers import Tiers
 
 _PLACED = 10_000
-"""Instances of which it is remembered, for some 500 bytes each, in which places they are the same."""
+"""Instances of which it is remembered, for some 1,000 bytes each, where they are the same and how they begin."""
 
 
 class Wish:
@@ -52,7 +53,7 @@ class Reader:
         self._stats = stats
         self._slots = Slots(settings.max_downloads)
         self._replaced: set[Key] = set()
-        self._agreed: LRUCache[Key, set[Hashable]] = LRUCache(_PLACED)
+        self._agreed: LRUCache[Key, Agreed] = LRUCache(_PLACED)
         self._means = Means(
             source, tiers, self._settings, self._slots, self._agreed_of, self._replaced.add, nursery, stats
         )
@@ -94,8 +95,8 @@ class Reader:
         self._replaced.remove(instance.key)
         return True
 
-    def _agreed_of(self, key: Key) -> set[Hashable]:
-        return self._agreed.setdefault(key, set())
+    def _agreed_of(self, key: Key) -> Agreed:
+        return self._agreed.setdefault(key, Agreed())
 
     def _void(self, key: Key) -> None:
         """Another mount has dropped an instance and keeps other bytes of it: nothing that is known of it is left."""

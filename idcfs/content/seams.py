@@ -20,9 +20,13 @@ encodings of an instance are the same for so long at the same place, but for bac
 class Seams:
     """Of one instance, as long as somebody has it open: some 100 bytes a block."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, lasting: dict[int, bytes]) -> None:
+        """
+        :param lasting: digests of the seams of the first block, which outlive this.
+        """
         self._instance = instance
-        self._digests: dict[int, bytes] = {}
+        self._lasting = lasting
+        self._digests = dict(lasting)
 
     def __contains__(self, block: int) -> bool:
         """Whether it is known what stands before ``block``."""
@@ -40,3 +44,5 @@ class Seams:
         digest = xxh3_128(memoryview(before)[-SEAM_BYTES:]).digest()
         if self._digests.setdefault(block, digest) != digest:
             raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
+        if block <= 1:
+            self._lasting[block] = digest

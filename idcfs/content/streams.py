@@ -19,9 +19,10 @@ class Streams:
         self._fetching = fetching
 
     def expect(self, end: int) -> None:
-        """Somebody is about to read up to byte ``end``: run ahead of him."""
+        """Somebody is about to read up to byte ``end``: run ahead of him, unless that may come from elsewhere."""
         for download in self._fetching.running:
-            download.want(end)
+            if end - download.position <= FAR_BYTES:
+                download.want(end)
 
     async def serve(self, size: int, block: int) -> Download | None:
         """A download that brings ``block``; None when things have changed: see ``Downloads.serve``."""

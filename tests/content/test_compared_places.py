@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from idcfs.errors import IdcfsError, Replaced, WrongSize
+from idcfs.errors import IdcfsError, Replaced, Truncated, WrongSize
 from idcfs.settings import KIB, MIB
 from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
 from tests.content.scripted import ScriptedRetrieval, Setup, dicom, reading, sound
@@ -110,6 +110,63 @@ async def test_what_an_earlier_mount_kept_is_compared_with_though_its_beginning_
             await read(setup, 20 * MIB, 10)
         setup.reader.close(ONE)
         assert await setup.whole(ONE) == other
+
+
+async def test_how_it_began_is_remembered_when_nobody_has_it_open(autojump_clock: MockClock) -> None:
+    """The kernel may keep what has been read of it, though nothing here does."""
+    async with reading(sound(DATA), 0) as setup:
+        assert await setup.whole(ONE) == DATA
+        await trio.sleep(10)
+        go_elsewhere(setup, OTHER)
+        setup.reader.open(ONE)
+        for offset in (20 * MIB, 0):
+            with pytest.raises(Replaced):
+                await read(setup, offset, 10)
+        setup.reader.close(ONE)
+        assert setup.reader.was_replaced(ONE)
+        assert await setup.whole(ONE) == OTHER
+
+
+async def test_nothing_is_handed_out_that_another_place_could_not_be_compared_with(autojump_clock: MockClock) -> None:
+    breaks = sound(DATA, breaks_at=40_000, break_error=Truncated("broke"))
+    async with reading(breaks) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Truncated):
+            await read(setup, 0, 10)
+        go_elsewhere(setup, OTHER)
+        await read(setup, 2 * HEADER, 10, OTHER)
+        setup.reader.close(ONE)
+
+
+async def test_what_comes_before_what_is_known_is_compared_too(autojump_clock: MockClock) -> None:
+    async with reading(ranged(DATA)) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        await read(setup, 10 * MIB, 10)
+        go_elsewhere(setup, OTHER)
+        with pytest.raises(Replaced):
+            await read(setup, 9 * MIB, 10)
+        setup.reader.close(ONE)
+
+
+async def test_a_comparison_that_goes_on_is_progress(autojump_clock: MockClock) -> None:
+    slow = ranged(DATA, chunks=(64 * KIB,), chunk_seconds=10.0)
+    async with reading(sound(DATA), places=[slow]) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        await read(setup, 30 * MIB, 10)
+        setup.reader.close(ONE)
+        await trio.sleep(1_000)  # what is nearly done goes on
+
+
+async def test_what_another_place_sends_is_not_streamed_up_to(autojump_clock: MockClock) -> None:
+    async with reading(sound(DATA), places=[ranged(DATA)]) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        await read(setup, 30 * MIB, 10)
+        await trio.sleep(10)
+        assert setup.source.delivered["1.2.3"] < 8 * MIB
+        setup.reader.close(ONE)
 
 
 async def test_what_continues_the_known_needs_no_comparison(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs.content.instance import Instance
+from idcfs.content.seams import SEAM_BYTES
 from idcfs.errors import DeadlinePassed, Gone, IdcfsError, Truncated
 from idcfs.settings import KIB, MIB
 from tests.content.scripted import TIMEOUT, Huge, Script, Setup, dicom, instance, part10, read_all, reading, sound
@@ -223,7 +224,7 @@ async def test_who_joins_a_fetch_that_has_waited_long_has_all_the_time(autojump_
 
 @pytest.mark.parametrize("finishing", [True, False], ids=["on its last bytes", "fetched ahead"])
 async def test_who_reads_does_not_wait_for_what_nobody_reads(autojump_clock: MockClock, finishing: bool) -> None:
-    slow = sound(dicom(UIDS[0], MIB), chunks=(KIB,), chunk_seconds=1.0)
+    slow = sound(dicom(UIDS[0], MIB), chunks=(SEAM_BYTES, KIB), chunk_seconds=1.0)
     scripts: dict[str, Script | list[Script]] = {UIDS[0]: slow, UIDS[1]: sound(dicom(UIDS[1], MIB))}
     async with reading(scripts, max_downloads=1) as setup, trio.open_nursery() as nursery:
         if finishing:

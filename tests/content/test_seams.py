@@ -115,11 +115,12 @@ async def test_a_range_that_breaks_off_where_it_meets_what_is_kept_is_resumed_th
         await read(setup, 20 * MIB, MIB)
         await setup.tiers.sync()
     breaks = ranged(DATA, breaks_at=20 * MIB + at, break_error=Truncated("broke"))
-    async with reading([breaks, ranged(DATA)], directory=tmp_path) as setup:
+    compared = [(0, MIB)]
+    async with reading([ranged(DATA), breaks, ranged(DATA)], directory=tmp_path) as setup:
         await read(setup, 19 * MIB, MIB)
         end = 20 * MIB + OVERLAP
         resumed = 20 * MIB + min(at, 0) - OVERLAP
-        assert setup.source.asked == [(19 * MIB - OVERLAP, end), (resumed, end)]
+        assert setup.source.asked == [*compared, (19 * MIB - OVERLAP, end), (resumed, end)]
 
 
 async def test_a_range_that_goes_on_beyond_what_is_compared_is_an_error(tmp_path: Path) -> None:

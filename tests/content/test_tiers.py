@@ -118,7 +118,8 @@ async def test_without_its_beginning_an_instance_is_fetched_from_there(tmp_path:
     await fill(tmp_path, 1, 2, 3)
     async with reading(sound(DATA, ranges=True), directory=tmp_path) as setup:
         assert await read(setup, 5 * MIB, 10) == DATA[5 * MIB : 5 * MIB + 10]
-        assert setup.source.asked[0] == (0, 1 * MIB + OVERLAP)
+        first, *_ = setup.source.asked
+        assert first == (0, 1 * MIB)
 
 
 async def test_a_block_before_what_is_being_fetched_is_another_fetch(tmp_path: Path) -> None:
@@ -181,12 +182,11 @@ async def test_a_range_of_an_instance_of_another_size_is_an_error(tmp_path: Path
 async def test_a_range_of_which_only_the_end_is_missing_is_not_asked_for_whole(tmp_path: Path, stop: int) -> None:
     await fill(tmp_path, 0, *([6] if stop == 6 else []))
     breaks = sound(DATA, ranges=True, breaks_at=min(stop * MIB, SIZE), break_error=Truncated("before its end"))
-    compared = [0] if stop == 8 else []  # where the range does not lead to what is kept
-    scripts = [*[sound(DATA, ranges=True)] * len(compared), breaks, sound(DATA, ranges=True)]
+    scripts = [sound(DATA, ranges=True), breaks, sound(DATA, ranges=True)]
     async with reading(scripts, directory=tmp_path) as setup:
         assert await read(setup, 5 * MIB, (stop - 5) * MIB) == DATA[5 * MIB : stop * MIB]
         asked = [start for start, _ in setup.source.asked]
-        assert asked == [*compared, 5 * MIB - OVERLAP, min(stop * MIB, SIZE) - OVERLAP]
+        assert asked == [0, 5 * MIB - OVERLAP, min(stop * MIB, SIZE) - OVERLAP]
 
 
 async def test_fetching_ahead_brings_every_part_that_is_missing(tmp_path: Path) -> None:
