@@ -1,6 +1,6 @@
 """The command ``idcfs``: options, exit codes, one clear line for what goes wrong.
 
-Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 INTERRUPTED = 130
-"""Exit code of what Ctrl-C ended, as shells have it: 128 + SIGINT."""
+"""Exit code of what Ctrl-C or SIGTERM ended, as shells have it for the first: 128 + SIGINT."""
 STDIN = "-"
 """Stands for what is written on stdin, one a line."""
 _BAR_WIDTH = 30
@@ -28,7 +32,8 @@ class OneLine(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         _open_standard_streams()
         try:
-            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
+            with _interrupted_by_sigterm():
+                sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as help_wanted:
             help_wanted.show()
             sys.exit(2)
@@ -111,6 +116,21 @@ def fail(message: str, code: int) -> NoReturn:
 def printable(text: str) -> str:
     """``text`` on one line, as a path may hold anything: what cannot be printed is escaped."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what runs within as Ctrl-C does, unless it is ignored, or what runs handles it itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:  # a mount that has ended ignores it
+            signal.signal(signal.SIGTERM, before)
 
 
 def _open_standard_streams() -> None:

@@ -39,7 +39,11 @@ def run_apart(
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin:  # it ended early, and says why
                 process.stdin.writelines(lines)
-        errors = process.stderr.read().decode(errors="replace").strip()
+        try:
+            errors = process.stderr.read().decode(errors="replace").strip()
+        except KeyboardInterrupt:  # nobody wants what it makes
+            process.kill()
+            raise
     if process.returncode == 0:
         for line in errors.splitlines():
             log.warning("%s", line)
