@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import trio
 
 from ..cohort import ALL, Cohort
-from ..errors import Damaged, DeadlinePassed, IdcfsError, QuotaSpent, Unreachable, UsageError
+from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Refused, Unreachable, UsageError
 from ..layout import DEFAULT, Layout
 from ..settings import PACKAGED, ArchiveSettings
 from .catalog import Catalog, SearchedSeries, locked
@@ -88,10 +89,21 @@ async def search_catalog(
         loudness, why = (logging.INFO, "offline") if offline else (logging.WARNING, error)
         log.log(loudness, "%s: shown is what it listed %s ago (%s)", archive.name, _duration(age), why)
         return catalog
+    except (Gone, Refused) as error:
+        raise _doubting_root(error, archive) from None
     # In a thread: sending a million series to the builder must not hold up everything else. Unmounting does not wait
     # for it: what is built appears whole or not at all.
     keep = partial(_keep_catalog, _Searched(archive.name, records, layout), path)
     return await trio.to_thread.run_sync(keep, abandon_on_cancel=True)
+
+
+def _doubting_root(error: Gone | Refused, archive: ArchiveSettings) -> IdcfsError:
+    """What is likely where a server's own list of series is no such thing, unless we know the address ourselves."""
+    if archive.is_idcs or archive.google_login:
+        return error
+    told = copy(error)
+    told.args = (f"{error}; is the URL the server's DICOMweb root? Orthanc's ends in /dicom-web",)
+    return told
 
 
 def searched_path(archive: ArchiveSettings, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
