@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import sys
@@ -22,7 +23,7 @@ from .cli_cache import cache, cache_dir_option
 from .cli_info import info, path
 from .cli_status import status
 from .cli_warm import warm
-from .console import OneLine, Place
+from .console import OneLine, Place, say
 from .daemon import run_detached
 from .errors import IdcfsError
 from .layout import NAMED_LAYOUTS
@@ -41,6 +42,8 @@ from .settings import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _EXIT_SECONDS = 60.0
 """How long ``umount`` waits for the mount's process to end: it has up to 144 MiB to write first."""
+
+log = logging.getLogger(__name__)
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -194,6 +197,7 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
     lock = options.log_file(settings.mountpoint).with_suffix(".lock")
     with contextlib.closing(settings.cohort):
         logs.start(settings.log_file, log_level)
+        _tell_of_foreign_index(settings)
         with mounts.reserved(lock) as let_go, _prepared(settings):
             _start(settings, let_go)
 
@@ -226,6 +230,16 @@ def _fix_google_places() -> None:
     for place in GOOGLE_PLACES:
         if given := os.environ.get(place):
             os.environ[place] = os.path.abspath(given)
+
+
+def _tell_of_foreign_index(settings: MountSettings) -> None:
+    """The IDC is listed whatever the archive, which most servers do not have."""
+    if settings.index != PACKAGED or settings.archive.is_idcs:
+        return
+    line = f"what is listed is the IDC, not what {settings.archive.name} has: for that, give --index {QIDO}"
+    log.warning("%s", line)
+    if settings.log_file is not None:  # else the log is on stderr as well
+        say(line)
 
 
 @contextlib.contextmanager
