@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,6 +36,9 @@ _CONGESTION_THRESHOLD = 192
 """At the kernel's default of 12, a fast file behind 32 slow ones waits 9.5 s; at 256, 0.02 s (docs/measured.md)."""
 _READ_AHEAD_KIB = BLOCK_BYTES // KIB
 """One cache block. A ``dd`` of 32 MB at 20 ms a read takes 2.8 s at 128, the default, and 0.4 s at 1024 (measured)."""
+
+_BUSY_SECONDS = 1.0
+"""Who only looks at what a mount says of itself, as ``idcfs status --watch`` does, is gone again before that."""
 
 log = logging.getLogger(__name__)
 
@@ -223,17 +227,26 @@ def unmount(path: Path, *, lazy: bool = False) -> None:
     :raises IdcfsError: if that fails, with what fusermount3 says.
     """
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(path)]
+    end = time.monotonic() + _BUSY_SECONDS
+    while said := _refusal_of(command, path):
+        if "busy" not in said:
+            raise IdcfsError(f"cannot unmount {path}: {said}")
+        if time.monotonic() > end:
+            said = "it is busy: leave it and close its files, or detach it now with 'idcfs umount --lazy'"
+            raise IdcfsError(f"cannot unmount {path}: {said}")
+        time.sleep(_BUSY_SECONDS / 20)
+
+
+def _refusal_of(command: list[str], path: Path) -> str:
+    """Why fusermount3 does not unmount; empty if it does."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         raise UsageError("fusermount3 is missing: install the package fuse3") from None
     except subprocess.TimeoutExpired:
         raise IdcfsError(f"cannot unmount {path}: fusermount3 does not come back; try 'idcfs umount --lazy'") from None
-    if done.returncode != 0:
-        said = done.stderr.strip().removeprefix("fusermount3: ")
-        if "busy" in said:
-            said = "it is busy: leave it and close its files, or detach it now with 'idcfs umount --lazy'"
-        raise IdcfsError(f"cannot unmount {path}: {said}")
+    said = done.stderr.strip().removeprefix("fusermount3: ")
+    return "" if done.returncode == 0 else said or f"fusermount3 ended with {done.returncode}"
 
 
 def tune(path: Path) -> None:

@@ -95,8 +95,9 @@ def test_where_the_archive_knows_ranges_only_what_is_missing_is_asked_for(
         assert file.read_bytes() == big.read_bytes()
         found = counters(made)
         missing = big.stat().st_size - kept * MIB
-        assert missing <= found["bytes_from_archive"] <= missing + found["downloads"] * 64 * 1024  # compared: no more
-        assert found["wado_requests"] == found["downloads"]
+        compared = MIB + found["downloads"] * 2 * 64 * 1024  # the beginning, and where parts meet, before and after
+        assert missing <= found["bytes_from_archive"] <= missing + compared
+        assert found["wado_requests"] == found["downloads"] + 1  # to compare the beginning
 
 
 def test_offline_a_file_of_which_a_part_is_cached_reads_as_far_as_that(
