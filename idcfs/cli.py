@@ -197,9 +197,12 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
     lock = options.log_file(settings.mountpoint).with_suffix(".lock")
     with contextlib.closing(settings.cohort):
         logs.start(settings.log_file, log_level)
-        _tell_of_foreign_index(settings)
+        if foreground:
+            _tell_of_foreign_index(settings)
         with mounts.reserved(lock) as let_go, _prepared(settings):
             _start(settings, let_go)
+        if not foreground:  # what fails is one line
+            _tell_of_foreign_index(settings)
 
 
 @main.command(short_help="Unmount, and wait until it has ended.")
