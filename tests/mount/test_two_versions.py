@@ -210,3 +210,21 @@ def test_a_seek_that_a_bucket_serves_costs_one_request_more_for_each_file(mount:
             for offset in (0, 20 * MIB):
                 assert os.pread(file.fileno(), 4096, offset) == data[offset : offset + 4096]
         assert bucket.counters()["requests"] == {"bucket_list": 1, "bucket_object": 2}
+
+
+def test_pages_of_one_place_are_not_followed_by_bytes_of_the_other(mount: MountMaker, tmp_path: Path) -> None:
+    """The kernel has the beginning still when all that was kept here has gone."""
+    older, newer = versions(tmp_path, X, 24 * MIB, 24 * MIB)
+    (large,) = versions(tmp_path, Y, 16 * MIB)
+    with two_places(tmp_path, {X: older, Y: large}, {X: newer, Y: large}) as (wado, bucket):
+        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "pages")
+        small = ("--memory-cache", "4MiB", "--cache-size", "0", *NO_PREFETCH)
+        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *small)
+        path = file_of(made, X)
+        with path.open("rb", buffering=0) as file:
+            assert file.read(6 * MIB) == older[: 6 * MIB]
+        assert eventually(lambda: counters(made)["running_downloads"] == 0)
+        assert file_of(made, Y).read_bytes() == large  # pushes the other one out
+        wado.set(fail_always=503, match=X)
+        assert result_of(path.read_bytes) == errno.EIO
+        assert path.read_bytes() == newer
