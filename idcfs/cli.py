@@ -19,10 +19,10 @@ from typing import Unpack, cast, get_args
 import click
 
 from . import logs, mounts, options
-from .cli_cache import cache, cache_dir_option
-from .cli_info import info, path
-from .cli_status import status
-from .cli_warm import warm
+from .commands.cache import cache, cache_dir_option
+from .commands.info import info, path
+from .commands.status import status
+from .commands.warm import warm
 from .console import OneLine, Place, say
 from .daemon import run_detached
 from .errors import IdcfsError

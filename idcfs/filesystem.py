@@ -13,8 +13,8 @@ from typing import NamedTuple
 from .files import File
 from .namespace.nodes import ROOT, Node, View, node_of
 from .stats import Stats
-from .tree import Totals, Tree
-from .views import Attributes, Directory, Entry, SideView
+from .views.tree import Totals, Tree
+from .views.view import Attributes, Directory, Entry, SideView
 
 
 class Opened(NamedTuple):

@@ -25,7 +25,7 @@ from .errors import Damaged, IdcfsError, NotFound, errno_of
 from .filesystem import Filesystem
 from .settings import BLOCK_BYTES
 from .stats import Stats
-from .views import Attributes, Kind
+from .views.view import Attributes, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -25,24 +25,24 @@ from .content.prefetch import Prefetcher
 from .content.reader import Reader
 from .content.tiers import Tiers
 from .errors import IdcfsError, UsageError, first_of
-from .exports import IndexFiles
 from .filesystem import Filesystem
 from .layout import parse_layout
-from .links import UidLinks
-from .metadata import Metadata
 from .namespace.catalog import Catalog
 from .namespace.exported import ExportedIndex
 from .namespace.index import open_catalog, search_catalog, unsearched_catalog
 from .namespace.listing import Listings
 from .namespace.store import SeriesStore
-from .own import OwnFiles
-from .pictures import Pictures
-from .renditions import Renditions
 from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .sources import Archive, Offline
 from .stats import Stats
-from .tree import Tree
-from .views import SideView
+from .views.exports import IndexFiles
+from .views.links import UidLinks
+from .views.metadata import Metadata
+from .views.own import OwnFiles
+from .views.pictures import Pictures
+from .views.renditions import Renditions
+from .views.tree import Tree
+from .views.view import SideView
 
 if TYPE_CHECKING:
     from .archive.adc import Login

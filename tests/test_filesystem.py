@@ -14,7 +14,7 @@ from idcfs.filesystem import Filesystem
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.settings import KIB, STATUS_NAME
 from idcfs.stats import Stats
-from idcfs.views import Kind
+from idcfs.views.view import Kind
 from tests.namespace.making import catalog_of
 from tests.without_kernel import RELEASES, ROWS, STATUS, Source, at, entries, names, serving
 

@@ -18,7 +18,7 @@ from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES
 from idcfs.namespace.nodes import ROOT_INODE
-from idcfs.views import Kind
+from idcfs.views.view import Kind
 from tests.namespace.making import Record
 from tests.without_kernel import Source, at, names, serving
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from idcfs import mounts, warming
+from idcfs import mounts
+from idcfs.commands import warming
+from idcfs.commands.warming import Failure, Warming
 from idcfs.content.block_files import disk_bytes
 from idcfs.mounts import Mount
 from idcfs.settings import MIB
-from idcfs.warming import Failure, Warming
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 JOBS = 4

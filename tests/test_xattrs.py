@@ -13,7 +13,7 @@ from idcfs.layout import DEFAULT, Layout, parse_layout
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.nodes import ROOT_INODE, Level
-from idcfs.xattrs import facts_of
+from idcfs.views.xattrs import facts_of
 from tests.namespace.making import ROW, Row, catalog_of, with_path
 from tests.without_kernel import RELEASES, ROWS, Source, at, serving
 
@@ -125,7 +125,7 @@ async def test_what_the_index_does_not_say_has_no_attribute() -> None:
 
 
 async def test_sums_over_many_rows_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("idcfs.xattrs._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("idcfs.views.xattrs._ROWS_AT_ONCE", 7)
     rows = [
         replace(with_path(ROW, "c", f"p{n % 5}", f"1.{n}", f"1.{n}.1"), instanceCount=n, Modality=f"M{n // 20}")
         for n in range(1, 60)

@@ -17,16 +17,16 @@ from idcfs.content.prefetch import Prefetcher
 from idcfs.content.reader import Reader
 from idcfs.errors import IdcfsError, WrongSize
 from idcfs.filesystem import Filesystem
-from idcfs.links import UidLinks
 from idcfs.namespace.catalog import Catalog, Series
 from idcfs.namespace.listing import Listings
 from idcfs.namespace.nodes import ROOT_INODE
 from idcfs.namespace.store import SeriesStore
-from idcfs.own import OwnFiles
 from idcfs.settings import KIB, ContentSettings
 from idcfs.stats import Stats
-from idcfs.tree import Tree
-from idcfs.views import Attributes, Entry, SideView
+from idcfs.views.links import UidLinks
+from idcfs.views.own import OwnFiles
+from idcfs.views.tree import Tree
+from idcfs.views.view import Attributes, Entry, SideView
 from tests.namespace.making import ROW, with_path
 
 ROWS = [

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from idcfs import cli, cli_warm, mounts, running
+from idcfs import cli, mounts, running
+from idcfs.commands.warm import _report
 from idcfs.errors import UsageError
 from scripts.harness import IDCFS, Mount, run
 from tests.mount.commands import started, summary, warm
@@ -120,7 +121,7 @@ def test_offline_nothing_has_to_go_for_a_smaller_cache(
 def test_a_mount_of_another_version_is_told(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "read_status", lambda _: report)
     with pytest.raises(UsageError, match="the idcfs at /mnt is of another version: mount it anew"):
-        cli_warm._report(mounts.Mount(Path("/mnt"), "0:1", mounts.FILESYSTEM_TYPE))
+        _report(mounts.Mount(Path("/mnt"), "0:1", mounts.FILESYSTEM_TYPE))
 
 
 def test_a_mount_that_does_not_answer_holds_nobody_up(

@@ -12,7 +12,7 @@ from idc_index.index import IDCClient
 from idcfs.namespace.build import packaged_index
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.nodes import Level
-from idcfs.xattrs import facts_of
+from idcfs.views.xattrs import facts_of
 
 _COLUMNS = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "series_aws_url"]
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from . import options, running, warming
-from .console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
-from .errors import UsageError, meaning_of
-from .mounts import Mount
+from .. import options, running
+from ..console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
+from ..errors import UsageError, meaning_of
+from ..mounts import Mount
+from . import warming
 from .warming import Warming
 
 _POLL_SECONDS = 0.1

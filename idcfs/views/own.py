@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from .errors import NotADirectory
-from .files import Snapshot
-from .namespace.nodes import Level, Node, View, inode_of
-from .settings import BULK_NAME, STATUS_NAME
+from ..errors import NotADirectory
+from ..files import Snapshot
+from ..namespace.nodes import Level, Node, View, inode_of
+from ..settings import BULK_NAME, STATUS_NAME
 from .tree import Tree
-from .views import Attributes, Directory, Kind, Opening
+from .view import Attributes, Directory, Kind, Opening
 
 _STATUS = Node(Level.ROOT, 0, 2, View.OWN)
 _BULK = Node(Level.ROOT, 0, 3, View.OWN)

@@ -8,15 +8,15 @@ from typing import ClassVar, NamedTuple
 
 import trio
 
-from .content.prefetch import Prefetcher
-from .content.reader import Reader
-from .errors import IsADirectory, NotADirectory, NotALink, NotFound
-from .files import InstanceFile, SeriesContent
-from .flight import SingleFlight
-from .namespace.catalog import Catalog, Series
-from .namespace.listing import Listing, Listings
-from .namespace.nodes import ROOT, Level, Node, inode_of
-from .views import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
+from ..content.prefetch import Prefetcher
+from ..content.reader import Reader
+from ..errors import IsADirectory, NotADirectory, NotALink, NotFound
+from ..files import InstanceFile, SeriesContent
+from ..flight import SingleFlight
+from ..namespace.catalog import Catalog, Series
+from ..namespace.listing import Listing, Listings
+from ..namespace.nodes import ROOT, Level, Node, inode_of
+from .view import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
 from .xattrs import Facts, IndexFacts, encoded
 
 _MOST_CACHED = 1_000

@@ -19,10 +19,10 @@ from queue import Empty, Full, LifoQueue, Queue
 from threading import Event, Lock, Thread
 from typing import Generic, TypeVar
 
-from . import mounts, running
-from .content.block_files import disk_bytes
-from .mounts import Mount
-from .settings import BLOCK_BYTES, BULK_NAME
+from .. import mounts, running
+from ..content.block_files import disk_bytes
+from ..mounts import Mount
+from ..settings import BLOCK_BYTES, BULK_NAME
 
 T = TypeVar("T")
 

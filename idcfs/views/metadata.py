@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from .errors import NotFound
+from ..errors import NotFound
+from ..namespace.listing import Listing
+from ..namespace.names import NAME_MAX
+from ..namespace.nodes import ROOT, Level, Node, View, node_of
+from ..settings import DICOM_JSON, METADATA_NAME
 from .mirror import Mirror, instance_called
-from .namespace.listing import Listing
-from .namespace.names import NAME_MAX
-from .namespace.nodes import ROOT, Level, Node, View, node_of
 from .renditions import Rendition
-from .settings import DICOM_JSON, METADATA_NAME
-from .views import Attributes, Directory, Entry, Opening
+from .view import Attributes, Directory, Entry, Opening
 
 _SUFFIX = b".json"
 _OF_SERIES = 1

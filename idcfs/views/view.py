@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from .files import File
-from .namespace.nodes import Node
+from ..files import File
+from ..namespace.nodes import Node
 
 
 class Kind(enum.Enum):

@@ -8,15 +8,15 @@ from typing import ClassVar, Protocol
 
 import trio
 
-from .errors import IsADirectory, NotADirectory, NotALink
-from .filemeta import UID
-from .flight import SingleFlight
-from .namespace.catalog import Catalog
-from .namespace.names import instance_name
-from .namespace.nodes import ROOT, Level, Node, View, inode_of
-from .settings import UID_NAME
+from ..errors import IsADirectory, NotADirectory, NotALink
+from ..filemeta import UID
+from ..flight import SingleFlight
+from ..namespace.catalog import Catalog
+from ..namespace.names import instance_name
+from ..namespace.nodes import ROOT, Level, Node, View, inode_of
+from ..settings import UID_NAME
 from .tree import Tree
-from .views import Attributes, Directory, EmptyDirectory, Kind, Opening
+from .view import Attributes, Directory, EmptyDirectory, Kind, Opening
 
 _UP = b"../"
 _ROOT = ROOT.shown_as(View.UID)

@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from . import mounts
-from .console import Place, printable, say, with_stdin
+from .. import mounts
+from ..console import Place, printable, say, with_stdin
+from ..errors import IdcfsError, UsageError
+from ..filemeta import UID
+from ..running import read_status, reports
+from ..settings import UID_NAME
 from .describing import describe, facts_of
-from .errors import IdcfsError, UsageError
-from .filemeta import UID
-from .running import read_status, reports
-from .settings import UID_NAME
 from .warming import patiently
 
 _NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})

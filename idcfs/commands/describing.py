@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
-from .layout import PATH_COLUMNS, parse_layout
-from .running import content_of
+from ..errors import UsageError
+from ..layout import PATH_COLUMNS, parse_layout
+from ..running import content_of
 
 ATTRIBUTE_PREFIX = "user.idc."
 """Before the names of a mount's extended attributes; those that are used here are named in ``facts_of`` alone."""

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import trio
 
-from .deadline import Progress
-from .errors import IdcfsError, IsADirectory, NotADirectory, NotALink
-from .flight import SingleFlight
-from .namespace.exported import COLLECTIONS, SERIES, ExportedIndex
-from .namespace.nodes import ROOT, Level, Node, View, inode_of
-from .settings import INDEX_NAME
+from ..deadline import Progress
+from ..errors import IdcfsError, IsADirectory, NotADirectory, NotALink
+from ..flight import SingleFlight
+from ..namespace.exported import COLLECTIONS, SERIES, ExportedIndex
+from ..namespace.nodes import ROOT, Level, Node, View, inode_of
+from ..settings import INDEX_NAME
 from .tree import Tree
-from .views import Attributes, Directory, Entry, Kind, Opening
+from .view import Attributes, Directory, Entry, Kind, Opening
 
 _ROOT = ROOT.shown_as(View.INDEX)
 _FILES = {

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from .errors import IsADirectory, NotADirectory, NotALink
-from .namespace.listing import Listing
-from .namespace.names import INSTANCE_SUFFIX
-from .namespace.nodes import Level, Node, View, inode_of, node_of
+from ..errors import IsADirectory, NotADirectory, NotALink
+from ..namespace.listing import Listing
+from ..namespace.names import INSTANCE_SUFFIX
+from ..namespace.nodes import Level, Node, View, inode_of, node_of
 from .renditions import Rendition, Renditions
 from .tree import Tree
-from .views import Attributes, Directory, Entry, Kind, Opening
+from .view import Attributes, Directory, Entry, Kind, Opening
 
 _DISK_BLOCK = 512
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .cohort import spoken
-from .console import Place, printable, say
-from .errors import UsageError
-from .running import content_of, reports
-from .settings import METRICS_HOST, METRICS_PATH
-from .stats import COUNTERS, GAUGES
+from ..cohort import spoken
+from ..console import Place, printable, say
+from ..errors import UsageError
+from ..running import content_of, reports
+from ..settings import METRICS_HOST, METRICS_PATH
+from ..stats import COUNTERS, GAUGES
 from .watching import watch
 
 _MEANINGS = COUNTERS | GAUGES

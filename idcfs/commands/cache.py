@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from . import mounts, options, running
-from .console import Bar, Place, printable, say
-from .errors import IdcfsError, UsageError
-from .settings import BLOCKS_NAME, QIDO, STORE_NAME
+from .. import mounts, options, running
+from ..console import Bar, Place, printable, say
+from ..errors import IdcfsError, UsageError
+from ..settings import BLOCKS_NAME, QIDO, STORE_NAME
 
 cache_dir_option = click.option(
     "--cache-dir",
@@ -45,8 +45,8 @@ def cache() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def info(cache_dir: Path | None, as_json: bool) -> None:
     """Show what is kept, and how much room there is."""
-    from .content import upkeep  # here and below, not above: the other commands need none of the libraries behind it
-    from .namespace import store
+    from ..content import upkeep  # here and below, not above: the other commands need none of the libraries behind it
+    from ..namespace import store
 
     directory = _cache_at(cache_dir)
     if not directory.exists() and not as_json:
@@ -82,8 +82,8 @@ def clear(cache_dir: Path | None) -> None:
     other than what a server lists with --index qido. The catalogs of indexes stay: they hold nothing of an archive, and
     are built in seconds.
     """
-    from .content import upkeep
-    from .namespace import index, store
+    from ..content import upkeep
+    from ..namespace import index, store
 
     directory = _cache_at(cache_dir)
     if not directory.exists():
@@ -108,7 +108,7 @@ def clear(cache_dir: Path | None) -> None:
 @cache_dir_option
 def verify(cache_dir: Path | None) -> None:
     """Read all contents; remove what is damaged, which is then fetched again when it is needed."""
-    from .content import upkeep
+    from ..content import upkeep
 
     directory = _cache_at(cache_dir)
     if not directory.exists():
@@ -161,7 +161,7 @@ def _is_cache(names: list[Path]) -> bool:
     """Whether a directory that holds ``names`` is a cache: only other things are in one that is not."""
     if any(path.name in (BLOCKS_NAME, STORE_NAME) for path in names):
         return True
-    from .namespace import index  # not sooner: it takes twice as long to load as the rest of the command
+    from ..namespace import index  # not sooner: it takes twice as long to load as the rest of the command
 
     return any(path.match(pattern) for path in names for pattern in index.KEPT_NAMES)
 

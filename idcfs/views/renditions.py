@@ -13,15 +13,15 @@ from typing import NamedTuple, Protocol
 import trio
 from cachetools import LRUCache
 
-from .content.blocks import Key
-from .content.documents import Documents, digest
-from .content.instance import Instance
-from .errors import Damaged, Gone, NotFound, Replaced
-from .flight import SingleFlight
-from .namespace.store import SeriesStore
-from .settings import DICOM_JSON, KIB, MAX_RENDITION_BYTES, MIB
-from .stats import Stats
-from .views import Opening
+from ..content.blocks import Key
+from ..content.documents import Documents, digest
+from ..content.instance import Instance
+from ..errors import Damaged, Gone, NotFound, Replaced
+from ..flight import SingleFlight
+from ..namespace.store import SeriesStore
+from ..settings import DICOM_JSON, KIB, MAX_RENDITION_BYTES, MIB
+from ..stats import Stats
+from .view import Opening
 
 _PICTURE_BYTES = 1 * MIB
 _METADATA_BYTES = 64 * KIB

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import trio
 from cachetools import LRUCache
 
-from .namespace.catalog import Catalog
-from .namespace.nodes import Level
+from ..namespace.catalog import Catalog
+from ..namespace.nodes import Level
 
 _PREFIX = "user.idc."
 _MOST_VALUES = 16

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import printable, say
-from .errors import IdcfsError, UsageError
-from .running import idcfs_at, read_status
+from ..console import printable, say
+from ..errors import IdcfsError, UsageError
+from ..running import idcfs_at, read_status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

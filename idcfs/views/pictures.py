@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from .errors import NotFound
+from ..errors import NotFound
+from ..namespace.listing import Listing
+from ..namespace.names import INSTANCE_SUFFIX
+from ..namespace.nodes import MAX_ORDINAL, ROOT, Level, Node, View
+from ..settings import JPEG, PNG, RENDERED_NAME
 from .mirror import Mirror, instance_called
-from .namespace.listing import Listing
-from .namespace.names import INSTANCE_SUFFIX
-from .namespace.nodes import MAX_ORDINAL, ROOT, Level, Node, View
 from .renditions import Rendition
-from .settings import JPEG, PNG, RENDERED_NAME
-from .views import Attributes, Directory, Entry
+from .view import Attributes, Directory, Entry
 
 _TYPES = {b".png": PNG, b".jpg": JPEG}
 _SUFFIXES = tuple(_TYPES)
