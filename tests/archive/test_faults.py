@@ -247,11 +247,11 @@ def test_every_status_has_a_meaning() -> None:
         assert f"answered {status}" in str(error_of(judged(status)))
 
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "SEMANTICS.md").read_text()
 
 
 def documented() -> dict[int, str]:
-    """The errno of each status that the table of errors names, as it stands in docs/semantics.md."""
+    """The errno of each status that the table of errors names, as it stands in docs/SEMANTICS.md."""
     table = DOCUMENT.partition("\n## Errors\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (E[A-Z]+) \|$", table, re.MULTILINE)
     return {status: code for cause, code in rows for status in statuses_in(cause) if "quota" not in cause}

@@ -1,4 +1,4 @@
-"""What archives do wrong to a retrieval, as a table: knobs of the twin, and the errno of docs/semantics.md."""
+"""What archives do wrong to a retrieval, as a table: knobs of the twin, and the errno of docs/SEMANTICS.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a read-only filesystem is expected to do, as docs/semantics.md promises it."""
+"""What a read-only filesystem is expected to do, as docs/SEMANTICS.md promises it."""
 
 from __future__ import annotations
 
