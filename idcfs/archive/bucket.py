@@ -45,6 +45,13 @@ class BucketArchive:
         found = await self._inventory.objects(series, in_part=in_part)
         return {uid: stored.size for uid, stored in found.items()}
 
+    async def size(self, instance: BucketInstance) -> int:
+        """The exact size in bytes of ``instance``.
+
+        :raises Gone: if the bucket does not hold it.
+        """
+        return (await self._object_of(instance)).size
+
     @asynccontextmanager
     async def fetch(
         self, instance: BucketInstance, start: int = 0, stop: int | None = None

@@ -22,6 +22,7 @@ from ..stats import Stats
 from .bucket import BucketArchive
 from .dicomweb import DicomwebArchive
 from .inventory import BucketSeries
+from .lengths import Lengths
 from .records import SeriesRecord
 from .retrieval import InstanceKey, InstancePlace, Retrieval
 
@@ -81,6 +82,7 @@ class Choice:
         )
         self._absent = _AbsentSeries(settings.spoken_name)
         self._bulk = 0
+        self._lengths = None if buckets is None or policy == "wado" else Lengths(buckets, timeout_seconds)
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
@@ -165,6 +167,12 @@ class Choice:
     def title(self, place: InstancePlace) -> str:
         """What people call it."""
         return self._settings.spoken_name if self.is_archive(place) else "the bucket"
+
+    async def length_of(self, instance: InstanceKey) -> int | None:
+        """The exact size in bytes of ``instance``, of which an answer says none; None where it is known, or nowhere."""
+        if self._lengths is None or instance.size is not None or not self._is_in_bucket(instance):
+            return None
+        return await self._lengths.of(instance)
 
     def note_body(self, instance: InstanceKey, place: InstancePlace, instead: IdcfsError | None) -> None:
         """A body has begun; ``instead`` is what the other place has just failed with."""

@@ -167,7 +167,8 @@ class DicomwebArchive:
         """Once: why whoever opens a file waits so long."""
         if not self._told_of_no_lengths:
             self._told_of_no_lengths = True
-            log.warning("%s sends files without telling their length: open() waits until a file has come", self._name)
+            waits = "where no bucket tells it, open() waits until a file has come"
+            log.warning("%s sends files without telling their length: %s", self._name, waits)
 
     @property
     def _is_to_show_ranges(self) -> bool:

@@ -52,6 +52,9 @@ class Places(Protocol):
     def title(self, place: InstancePlace) -> str:
         """What people call it."""
 
+    async def length_of(self, instance: InstanceKey) -> int | None:
+        """The exact size in bytes of ``instance``, where an answer tells none and another place does."""
+
     def note_body(self, instance: InstanceKey, place: InstancePlace, instead: IdcfsError | None) -> None:
         """A body has begun; ``instead`` is what another place has just failed with."""
 
@@ -127,6 +130,8 @@ class Retrieval:
                 continue
             self._here = place
             self._places.note_body(self._instance, place, last)
+            if body.size is None:
+                body.size = await self._places.length_of(self._instance)
             return self._in_time(body, place)
         raise self.last_word(last or next(iter(self._failed.values())))
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from idcfs import errors
-from tests.archive.test_choice import Instance, Series, Setup
+from tests.archive.two_places import Instance, Series, Setup
 
 GONE = errors.Gone("no such instance")
 
