@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .. import mounts
 from ..cohort import spoken
 from ..console import Place, printable, say
 from ..errors import UsageError
@@ -39,6 +40,9 @@ def status(mountpoint: Path | None, as_json: bool, is_watched: bool, interval: f
     """Show what the idcfs at MOUNTPOINT (or every idcfs) is and has done: requests, bytes, hits, open files."""
     if is_watched and as_json:
         raise UsageError("--watch is for people, and --json for programs: give one of them")
+    if as_json and mountpoint is None and not mounts.idcfs_mounts():
+        click.echo("[]")  # for programs, no mount is an answer like others
+        return
     found, unanswered = reports(mountpoint)
     for line in unanswered:
         say(line)

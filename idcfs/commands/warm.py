@@ -47,6 +47,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
             say(line)
         sys.exit(2)
     unkept, logs = _unkept(found.mounts), _logs(found.mounts)
+    is_offline = any(_report(mount).get("offline") for mount in found.mounts)
     if (room := _room(found.mounts)) == 0:
         raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
     work = Warming(found.paths, jobs, room, found.still_mounted, found.sync)
@@ -60,7 +61,8 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     if work.stopped:
         fail("stopped: run it again to go on", INTERRUPTED)
     if work.gave_up:
-        fail(f"gave up: {work.gave_up}; run it again to go on", 1)
+        hint = "an offline mount has only what is kept" if is_offline else "run it again to go on"
+        fail(f"gave up: {work.gave_up}; {hint}", 1)
     if work.is_full:
         fail(f"stopped: the disk cache has room for {room:,} bytes only: mount with a larger --cache-size", 1)
     if work.disk_bytes > (room := _room(found.mounts)) or _unkept(found.mounts) > unkept:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from idcfs import cli, mounts
 from scripts.harness import status
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
@@ -99,3 +101,15 @@ def test_what_is_offline_has_no_log_to_read_on_in(mount: MountMaker, twin: Twin,
         done.stderr
     )
     assert "the log says more" not in done.stderr
+
+
+def test_for_programs_no_mount_is_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mounts, "idcfs_mounts", list)  # other tests may have some
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["status", "--json"])
+    assert json.loads(capsys.readouterr().out) == []
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.main(["status"])
+    assert capsys.readouterr() == ("", "idcfs: no idcfs is mounted: 'idcfs mount MOUNTPOINT' first\n")

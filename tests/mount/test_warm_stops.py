@@ -171,6 +171,19 @@ def test_an_archive_that_gives_no_more_ends_it(
     assert all(line.endswith(f": {reason}") for line in lines)  # listings are not asked for any more either
 
 
+def test_offline_it_is_of_no_use_to_run_it_again(
+    made: Mount, mount: MountMaker, twin: Twin, sample_index: Path
+) -> None:
+    series = a_series(made)
+    assert len(list(series.iterdir())) == 60
+    unmount(made)
+    offline = mount(twin.url, "--index", sample_index, "--offline")
+    done = warm(offline.path / series.relative_to(made.path))
+    *_, last = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert re.fullmatch(r"idcfs: gave up: 20 failures in a row \(.+\); an offline mount has only what is kept", last)
+
+
 def test_a_dead_mount_is_refused(mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     os.kill(made.pid, signal.SIGKILL)
