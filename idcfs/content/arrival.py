@@ -151,7 +151,7 @@ class Arrival:
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the block that is arriving and may be handed out."""
-        if wanted.block != self._block or wanted.block * BLOCK_BYTES + wanted.stop > self.readable_end:
+        if wanted.block != self._block or wanted.end > self.readable_end:
             return None
         return self._joined()[wanted.start : wanted.stop]
 

@@ -19,6 +19,11 @@ class Slice(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def end(self) -> int:
+        """Offset in the instance after the last byte."""
+        return self.block * BLOCK_BYTES + self.stop
+
 
 def slices(offset: int, end: int) -> Iterator[Slice]:
     """The blocks that bytes [offset, end) of an instance lie in."""

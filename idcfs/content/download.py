@@ -2,7 +2,7 @@
 
 Whoever waits for a range is handed it the moment its last byte is there, from the arriving block itself, so that no
 eviction can come between. A download runs ahead of what was asked for by a fixed window and then stands still, which
-stops the sender (by TCP's own flow control) and costs no memory.
+costs no memory: see ``Pace``.
 
 A connection that breaks is opened again where it broke off, as long as that leads further; of a source that starts at 0
 only, the bytes already received are skipped. Before a failure is the readers', the source is asked whether it has
@@ -21,12 +21,12 @@ import trio
 from ..deadline import FLOOR_BYTES, Progress
 from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
-from .amounts import HEADER_BYTES
 from .arrival import Arrival
 from .attempts import RESTART_SECONDS, Attempts
 from .blocks import Slice
 from .bodies import Bodies
 from .instance import Body, Instance, Retrieval, Source
+from .pace import Pace
 from .places import Places
 from .seams import Seams
 from .slots import Slot, Slots
@@ -34,17 +34,8 @@ from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-_SPARE_AFTER_SECONDS = 0.2
-"""How long a download stands still before it has to give way to others: far longer than a reader's pause between two
-reads, far shorter than anybody's patience."""
-
 _LONG_SEEK_BYTES = 64 * MIB
 """Passing over so much takes seconds: the log says why a reader waits."""
-
-_ENOUGH_FOR_A_HEADER = HEADER_BYTES + MIB // 2
-"""As long as it may be a header that somebody reads, no more than this is fetched."""
-
-_TO_THE_END = 1 << 62
 
 
 class Download:
@@ -90,14 +81,10 @@ class Download:
         self._retrieval: Retrieval | None = None
         self._slot: Slot | None = None
         self._finishing = False
-        self._wanted_end = 0
-        self._wanted_more = trio.Event()
-        self._size_waiters = 0
-        self._size_settled = trio.Event()
         self._waiters = Waiters()
-        self._idle = trio.Event()
         self._over = trio.Event()
         self._progress = Progress(settings.timeout_seconds)
+        self._pace = Pace(self._arrival, self._waiters, self._progress, settings.read_ahead_bytes)
         self._scope = trio.CancelScope()
 
     # --- readers -----------------------------------------------------------------------------------------------------
@@ -134,7 +121,7 @@ class Download:
 
     def want_all(self) -> None:
         """Go on to the end, though not urgently."""
-        self._run_to(_TO_THE_END)
+        self._pace.run_to_the_end()
 
     async def whole(self) -> int:
         """Fetch it to its end, not urgently; returns the instance's exact size in bytes.
@@ -154,14 +141,9 @@ class Download:
 
         :raises IdcfsError: if the download fails before.
         """
-        self._size_waiters += 1
         self.want(1)
-        self._go_on()  # where only the end can show it, standing still is over
-        try:
-            await self._size_settled.wait()
-        finally:
-            self._size_waiters -= 1
-            self._notice_idle()
+        self._pace.go_on()  # where only the end can show it, standing still is over
+        await self._waiters.wait_for_size()
         if self.proven_size is None:
             raise self._failure()
         return self.proven_size
@@ -176,7 +158,7 @@ class Download:
     def want(self, end: int) -> None:
         """Somebody reads up to byte ``end``: stay ahead of that."""
         self._finishing = False
-        self._run_to(end)
+        self._pace.run_to(end)
 
     def serves(self, wanted: Slice) -> bool:
         """Whether one may wait for the wanted bytes: they are in the arriving block or still to come."""
@@ -191,19 +173,12 @@ class Download:
 
         :raises IdcfsError: if the download fails before they are there.
         """
-        waiter = self._waiters.add(wanted)
-        self._tell_of_long_seek(waiter.end)
-        self.want(waiter.end)
-        try:
-            await waiter.woken.wait()
-        except trio.Cancelled:
-            self._waiters.remove(waiter)
-            raise
-        finally:
-            self._notice_idle()
-        if waiter.data is None:
+        self._tell_of_long_seek(wanted.end)
+        self.want(wanted.end)
+        data = await self._waiters.wait(wanted)
+        if data is None:
             raise self._failure()
-        return waiter.data
+        return data
 
     def _tell_of_long_seek(self, end: int) -> None:
         distance = end - self._arrival.position
@@ -213,8 +188,7 @@ class Download:
     async def retired(self) -> None:
         """Take no new readers, and return when the present ones are served."""
         self.retiring = True
-        while not self._is_idle:
-            await self._idle.wait()
+        await self._waiters.wait_for_nobody()
 
     # --- its owner ---------------------------------------------------------------------------------------------------
 
@@ -236,14 +210,14 @@ class Download:
 
     def cut(self, stop: int) -> None:
         """Go on to ``stop`` only, or to the end of the block up to which somebody reads: the rest comes otherwise."""
-        if not self._size_waiters or self._arrival.has_proven_size:
-            end = max(stop, self._wanted_end, self._arrival.position + 1)
+        if not self._pace.is_for_size:
+            end = max(stop, self._pace.wanted_end, self._arrival.position + 1)
             self._arrival.cut(-(-end // BLOCK_BYTES) * BLOCK_BYTES)
 
     def rest(self) -> None:
         """Go on no further than the beginning, until somebody wants more."""
         self.urgent = False
-        self._wanted_end = 0
+        self._pace.rest()
 
     def abandon(self) -> None:
         """Nobody reads any more: stop, unless nearly done."""
@@ -288,10 +262,8 @@ class Download:
         finally:
             self.closed = True
             self._slot = None  # it knows us: the last block would stay in memory until the garbage is collected
-            self._size_settled.set()
             self._over.set()
             self._waiters.send_away()
-            self._notice_idle()
 
     # --- the fetch ---------------------------------------------------------------------------------------------------
 
@@ -332,7 +304,7 @@ class Download:
                 bodies.note(self._arrival)
                 self._hand_out()
                 await self._make_room()
-                await self._stand_still(slot)
+                await self._pace.stand_still(slot)
             if self._arrival.is_cut_off:
                 break
             began = trio.current_time()
@@ -343,7 +315,7 @@ class Download:
     def _hand_out(self) -> None:
         """Wake whoever has waited for what is there now."""
         if self._arrival.has_proven_size:
-            self._size_settled.set()
+            self._waiters.settle_size()
         self._waiters.serve(self._arrival.readable_end, self._arrival.get)
 
     async def _make_room(self) -> None:
@@ -352,51 +324,6 @@ class Download:
             self._progress.pause()
             await room
             self._progress.restart()
-
-    async def _stand_still(self, slot: Slot) -> None:
-        """Wait while far enough ahead of what is wanted; after a moment, others may have the slot."""
-        while self._is_far_enough:
-            more = self._wanted_more = trio.Event()
-            self._progress.pause()
-            with trio.move_on_after(_SPARE_AFTER_SECONDS):
-                await more.wait()
-            if not more.is_set():
-                with slot.spare():
-                    await more.wait()
-            self._progress.restart()
-
-    @property
-    def _is_far_enough(self) -> bool:
-        if self._arrival.has_all or not self._arrival.is_checked:
-            return False
-        if self._size_waiters and not self._arrival.has_proven_size:
-            return False  # only the end can show it
-        block_end = -(-self._wanted_end // BLOCK_BYTES) * BLOCK_BYTES
-        enough = max(self._wanted_end + self._settings.read_ahead_bytes, block_end)
-        if self._wanted_end <= self._arrival.start + HEADER_BYTES:
-            enough = min(enough, self._arrival.start + _ENOUGH_FOR_A_HEADER)
-        return self._arrival.position >= enough
-
-    def _run_to(self, end: int) -> None:
-        if end > self._wanted_end:
-            self._wanted_end = end
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """End a standing still; at once, since the slot must not be taken from who has a reader again."""
-        self._wanted_more.set()
-        if self._slot is not None:
-            self._slot.keep()
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether nobody waits for it."""
-        return not self._waiters and not self._size_waiters
-
-    def _notice_idle(self) -> None:
-        if self._is_idle:
-            self._idle.set()
-            self._idle = trio.Event()
 
     def _failure(self) -> IdcfsError:
         if self.error is None and self._arrival.is_whole:

@@ -1,4 +1,4 @@
-"""Who waits for which bytes of a download. They are served in the order in which the bytes come."""
+"""Who waits for a download: for which bytes of it, or for its size. Bytes are handed out in the order they come in."""
 
 from __future__ import annotations
 
@@ -9,44 +9,59 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ..settings import BLOCK_BYTES
 from .blocks import Slice
 
 
 @dataclass(slots=True)
-class Waiter:
-    """One who waits: ``woken`` with his data, or without if the download is over."""
+class _Waiter:
+    """One who waits: ``woken`` with the data, or without if the download is over."""
 
     wanted: Slice
     data: bytes | None = None
     woken: trio.Event = field(default_factory=trio.Event)
-
-    @property
-    def end(self) -> int:
-        """Offset in the instance after the last byte wanted."""
-        return self.wanted.block * BLOCK_BYTES + self.wanted.stop
 
 
 class Waiters:
     """All who wait for one download."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Waiter]] = []  # whose last byte comes first is first
+        self._heap: list[tuple[int, int, _Waiter]] = []  # whose last byte comes first is first
         self._numbers = itertools.count()
+        self._for_size = 0
+        self._size_settled = trio.Event()
+        self._idle = trio.Event()
 
-    def __len__(self) -> int:
-        return len(self._heap)
+    @property
+    def is_size_awaited(self) -> bool:
+        """Whether anybody waits for the size."""
+        return self._for_size > 0
 
-    def add(self, wanted: Slice) -> Waiter:
-        """One more."""
-        waiter = Waiter(wanted)
-        heapq.heappush(self._heap, (waiter.end, next(self._numbers), waiter))
-        return waiter
+    async def wait(self, wanted: Slice) -> bytes | None:
+        """The wanted bytes once they have come; None if the download is over before."""
+        waiter = _Waiter(wanted)
+        heapq.heappush(self._heap, (wanted.end, next(self._numbers), waiter))
+        try:
+            await waiter.woken.wait()
+        except trio.Cancelled:
+            self._remove(waiter)
+            raise
+        finally:
+            self._notice_idle()
+        return waiter.data
 
-    def remove(self, waiter: Waiter) -> None:
-        """He waits no longer, if he still did."""
-        self._heap = [entry for entry in self._heap if entry[2] is not waiter]
-        heapq.heapify(self._heap)
+    async def wait_for_size(self) -> None:
+        """Return when the size is settled, or cannot be."""
+        self._for_size += 1
+        try:
+            await self._size_settled.wait()
+        finally:
+            self._for_size -= 1
+            self._notice_idle()
+
+    async def wait_for_nobody(self) -> None:
+        """Return when nobody else waits."""
+        while not self._is_idle:
+            await self._idle.wait()
 
     def serve(self, end: int, get: Callable[[Slice], bytes | None]) -> None:
         """Wake with their data, from ``get``, all who want no byte after ``end``."""
@@ -55,8 +70,28 @@ class Waiters:
             waiter.data = get(waiter.wanted)
             waiter.woken.set()
 
+    def settle_size(self) -> None:
+        """Wake all who wait for the size, now and later."""
+        self._size_settled.set()
+
     def send_away(self) -> None:
-        """Wake all who are left, without data."""
+        """The download is over: wake all who are left, without data."""
+        self.settle_size()
         for _, _, waiter in self._heap:
             waiter.woken.set()
         self._heap = []
+        self._notice_idle()
+
+    def _remove(self, waiter: _Waiter) -> None:
+        """Take out one who waits no longer; one who has just been served is out already."""
+        self._heap = [entry for entry in self._heap if entry[2] is not waiter]
+        heapq.heapify(self._heap)
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._heap and not self._for_size
+
+    def _notice_idle(self) -> None:
+        if self._is_idle:
+            self._idle.set()
+            self._idle = trio.Event()
