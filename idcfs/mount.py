@@ -19,7 +19,8 @@ import trio
 from . import fuse, heap, mounts
 from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
-from .content.disk import UNBOUNDED, DiskTier
+from .content.disk import DiskTier
+from .content.disk_store import UNBOUNDED
 from .content.documents import Documents
 from .content.prefetch import Prefetcher
 from .content.reader import Reader

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,16 +19,14 @@ from typing import TypeVar
 import trio
 
 from ..errors import Replaced
-from ..settings import MIB
 from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
 from .disk_known import Known
+from .disk_queue import Queue
 from .disk_reads import Reads
-from .disk_store import UNBOUNDED, BlockStore, open_store
-from .disk_work import Miss, Outcome, Work
-
-__all__ = ["UNBOUNDED", "DiskTier"]
+from .disk_store import open_store
+from .disk_work import Miss, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +36,6 @@ _RETRY_SECONDS = 10.0
 """How long it is taken for true that what could not be kept cannot be kept."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
-_QUEUE_BYTES = 16 * MIB
-"""May wait to be written beyond what may be behind, before ``room`` waits."""
-_MOST_BEHIND_BYTES = 128 * MIB
-"""May wait that are in memory anyway: half a second's work, at the end of the mount too."""
-_BATCH_BYTES = 4 * MIB
-"""Written together: their locks cost little, and what comes meanwhile finds room in the queue."""
-_USES_AT_ONCE = 256
-_QUIET_SECONDS = 0.25
-"""Contents that come no closer to each other do not hold up the writing."""
-_LONGEST_SECONDS = 5.0
-"""Nothing waits longer for its turn."""
 _PATIENCE_SECONDS = 20.0
 """A disk that does not give, or take, some MiB in this time hangs; one that has to spin up does not take as long."""
 
@@ -65,22 +52,16 @@ class DiskTier:
         """Never raises: where the directory cannot be used, the log says so once, and nothing is kept.
 
         :param capacity_bytes: 0 turns it off, and the directory is not touched.
-        :param behind_bytes: may wait to be written, since they are in memory as well: see ``evicted``.
+        :param behind_bytes: may wait to be written, since they are in memory as well: see ``Queue``.
         """
         self._directory = directory
         self._is_wanted = capacity_bytes > 0
         self._stats = stats
+        self.queue = Queue(behind_bytes)
+        """What waits to be written."""
         self._known = Known()
-        self._behind_bytes = min(behind_bytes, _MOST_BEHIND_BYTES)
         self._generation = 0  # of the store, to which that belongs
-        self._next = Work()
-        self._current = Work()  # the writer's: it is not changed any more
         self._reading = Reads()
-        self._has_work = trio.Event()
-        self._is_urgent = trio.Event()
-        self._is_quiet = True
-        self._hurry()  # there may be more than the capacity allows
-        self._has_room = trio.Event()
         self._unexpected: set[type[Exception]] = set()
         self._retry: float | None = None
         """When what could not be kept may be tried again."""
@@ -91,6 +72,9 @@ class DiskTier:
         self._look_ups = trio.CapacityLimiter(1)
         self._writes = trio.CapacityLimiter(1)
         self._store = open_store(directory, capacity_bytes) if capacity_bytes > 0 else None
+        if self._store is None:
+            self.queue.give_up()
+        self.queue.hurry()  # there may be more than the capacity allows
 
     @property
     def size(self) -> int:
@@ -108,7 +92,7 @@ class DiskTier:
         """Learn which blocks of an instance are kept."""
         if self._store is None or key in self._known:
             return
-        if key in self._next.drops or key in self._current.drops:
+        if self.queue.is_to_drop(key):
             self._known.drop(key)  # what the index has of it is to be removed
         elif not self._known.learn_from_series(key):
             async with self._looking_up:
@@ -134,7 +118,7 @@ class DiskTier:
     async def get(self, key: Key, block: int) -> bytes | None:
         """A block, proven to be as it was written; None if there is none."""
         await self.load(key)
-        queued = self._queued(key, block)
+        queued = self.queue.find(key, block)
         if queued is not None:
             return queued.data
         digest = self._digest(key, block)
@@ -154,20 +138,18 @@ class DiskTier:
         new = NewBlock.of(key, block, data)
         kept = self._digest(key, block)
         if kept is None:
-            self._next.add(new)
-            self._is_quiet = False
-            self._gather()
+            self.queue.add(new)
         elif kept != new.digest:
             raise Replaced(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
 
     def use(self, key: Key, block: int, data: bytes) -> None:
         """A block was found in memory: it is not the one to go from here, or, where it has gone, is kept again."""
-        if self._store is None or self._queued(key, block) is not None:
+        if self._store is None or self.queue.find(key, block) is not None:
             return
         if key in self._known and self._known.digest(key, block) is None:
             self._keep_again(key, block, data)
         else:
-            self._note_use(key, block)
+            self.queue.use(key, block)
 
     def _keep_again(self, key: Key, block: int, data: bytes) -> None:
         if self._retry is not None and trio.current_time() < self._retry:
@@ -183,100 +165,57 @@ class DiskTier:
         """Call ``replaced`` with an instance of which another mount keeps other bytes now than were kept."""
         self._replaced = replaced
 
-    def evicted(self, key: Key, block: int) -> None:
-        """A block is in memory no longer: should it wait to be written, it is time."""
-        if (key, block) in self._next.blocks:
-            self._hurry()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether not too much waits to be written."""
-        waiting = self._next.size + self._current.size
-        return self._store is None or waiting <= self._behind_bytes + _QUEUE_BYTES
-
-    async def room(self) -> None:
-        """Wait while much waits to be written."""
-        while not self.has_room:
-            await self._has_room.wait()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether so much waits to be written that memory had better keep it."""
-        return self._next.size + self._current.size > _QUEUE_BYTES
-
     async def sync(self) -> None:
         """Return when what waits now is written, or cannot be."""
-        for _ in range(2):  # the first time it may turn out that blocks have gone which memory has
-            blocks = self._next.blocks.keys() | self._current.blocks.keys()
-            uses = self._next.used, self._current.used  # as they are taken: the same blocks may be used without end
-            self._hurry()
-            while self._store is not None and self._waits(blocks, uses):
-                await self._has_room.wait()
-
-    def _waits(self, blocks: Set[tuple[Key, int]], uses: tuple[object, ...]) -> bool:
-        """Whether any of ``blocks`` and ``uses`` is yet to be written."""
-        works = self._next, self._current
-        return any(work.blocks.keys() & blocks or any(work.used is one for one in uses) for work in works)
+        await self.queue.sync()
 
     def drop(self, key: Key) -> None:
         """Keep nothing of the instance ``key`` any more."""
         if self._store is None:
             return
-        self._next.drop(key)
         self._known.drop(key)
-        self._hurry()
-        self._tell_of_room()
+        self.queue.drop(key)
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write what there is to write, until cancelled; returns at once where nothing is kept."""
         while self._store is not None:
-            await self._has_work.wait()
-            await self._until_quiet()
-            self._has_work, self._is_urgent = trio.Event(), trio.Event()
-            if self._store is not None:  # it may have begun to hang
-                await self._write_some(self._store)
-
-    async def _until_quiet(self) -> None:
-        """Wait until no more contents come, unless what waits should not."""
-        with trio.move_on_after(_LONGEST_SECONDS):
-            while not self._is_urgent.is_set():
-                self._is_quiet = True
-                with trio.move_on_after(_QUIET_SECONDS):
-                    await self._is_urgent.wait()
-                if self._is_quiet:
-                    return
+            await self.queue.ready()
+            await self.write_some()
 
     def close(self) -> None:
         """Write the rest and let go of the index; ``run`` must have ended."""
         store = self._store
         if store is None:
             return
-        while not self._next.is_empty:
-            self._current = self._next.take(_BATCH_BYTES)
-            outcome = store.apply(self._current)
+        while not self.queue.next.is_empty:
+            outcome = store.apply(self.queue.take())
             self._learn(outcome)
-            self._finish()
+            self.queue.finish()
             if not outcome.has_dropped:
                 break
         self._store = None
+        self.queue.give_up()
         store.close()
 
-    async def _write_some(self, store: BlockStore) -> None:
-        """Do what is to be done next; what cannot be done is not kept."""
-        work = self._current = self._next.take(_BATCH_BYTES)
+    async def write_some(self) -> None:
+        """Do what is to be done next, unless the disk has begun to hang; what cannot be done is not kept."""
+        store = self._store
+        if store is None:
+            return
+        work = self.queue.take()
         with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
             outcome = await self._in_time(partial(store.apply, work), self._writes) or Outcome()
         try:
             self._learn(outcome)
         except Exception as error:
             self._tell_unexpected(error)
-            self._next.drops |= work.drops
+            self.queue.drop_later()
         unkept = len(work.blocks) - len(outcome.kept)
         self._stats.count("disk_unkept", unkept)
         self._retry = trio.current_time() + _RETRY_SECONDS if unkept else self._retry
-        self._finish()
+        self.queue.finish()
 
     def _learn(self, outcome: Outcome) -> None:
         """What has become of the current work."""
@@ -286,37 +225,15 @@ class DiskTier:
         for key, number in outcome.absent:
             self._known.forget(key, number)
             data = self._memory(key, number)
-            if data is not None and self._digest(key, number) is None and key not in self._next.drops:
+            if data is not None and self._digest(key, number) is None and key not in self.queue.next.drops:
                 self._keep_again(key, number, data)
         for block in outcome.kept:
-            if block.key not in self._next.drops:
+            if block.key not in self.queue.next.drops:
                 self._known.add(block)
         if not outcome.has_dropped:
-            self._next.drops |= self._current.drops
+            self.queue.drop_later()
         if outcome.has_more:
-            self._hurry()
-
-    def _finish(self) -> None:
-        """The current work is done, or given up."""
-        self._current = Work()
-        if self._next.blocks:
-            self._hurry()
-        self._tell_of_room()
-
-    def _hurry(self) -> None:
-        """There is work that should not wait."""
-        self._has_work.set()
-        self._is_urgent.set()
-
-    def _gather(self) -> None:
-        """There is work that gets cheaper with more of its kind."""
-        self._has_work.set()
-        if self._next.size >= max(self._behind_bytes, _BATCH_BYTES) or len(self._next.used) >= _USES_AT_ONCE:
-            self._hurry()
-
-    def _note_use(self, key: Key, block: int) -> None:
-        self._next.use(name_of(key, block), key, block)
-        self._gather()
+            self.queue.hurry()
 
     async def _in_time(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T | None:
         """What ``work``, in a thread, gives; None where it fails. If it does not end, the disk is not asked any more.
@@ -343,27 +260,14 @@ class DiskTier:
         if self._store is not None:
             log.warning("%s does not answer: contents are kept in memory only", self._directory)
         self._store = None
-        self._stats.count("disk_unkept", len(self._next.blocks))
-        self._next = Work()
+        self._stats.count("disk_unkept", self.queue.give_up())
         self._known.clear()
-        self._tell_of_room()
-
-    def _tell_of_room(self) -> None:
-        self._has_room.set()
-        self._has_room = trio.Event()
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
-    def _queued(self, key: Key, block: int) -> NewBlock | None:
-        """A block that waits to be written, or is being written."""
-        queued = self._next.blocks.get((key, block))
-        if queued is None and key not in self._next.drops:
-            queued = self._current.blocks.get((key, block))
-        return queued
-
     def _digest(self, key: Key, block: int) -> bytes | None:
         """Digest of a block that is kept, or will be."""
-        queued = self._queued(key, block)
+        queued = self.queue.find(key, block)
         return queued.digest if queued is not None else self._known.digest(key, block)
 
     def _forget_if_anew(self) -> None:
@@ -389,7 +293,7 @@ class DiskTier:
         """Note what a read has shown."""
         if isinstance(found, bytes):
             self._stats.count("disk_hits")
-            self._note_use(key, block)
+            self.queue.use(key, block)
             return found
         self._stats.count("disk_damaged", found is Miss.DAMAGED)
         if found is Miss.REPLACED:
@@ -398,6 +302,5 @@ class DiskTier:
         else:
             self._known.forget(key, block)
         if found in (Miss.ABSENT, Miss.DAMAGED):
-            self._next.lost.add(name)
-            self._hurry()
+            self.queue.lose(name)
         return None

@@ -22,7 +22,7 @@ class Tiers:
     def __init__(self, memory: MemoryTier, disk: DiskTier) -> None:
         self._memory = memory
         self._disk = disk
-        memory.tell_of_evictions(disk.evicted)
+        memory.tell_of_evictions(disk.queue.evicted)
         disk.restore_from(memory.get)
 
     def tell_of_replaced(self, replaced: Callable[[Key], None]) -> None:
@@ -52,13 +52,13 @@ class Tiers:
     async def get(self, key: Key, block: int) -> bytes | None:
         """A block from disk, which is in memory then too; None if it is not kept, or damaged."""
         data = await self._disk.get(key, block) if self._disk.has(key, block) else None
-        if data is not None and not self._disk.is_behind:  # else it would push out what waits to be written
+        if data is not None and not self._disk.queue.is_behind:  # else it would push out what waits to be written
             self._memory.put(key, block, data)
         return data
 
     async def read_ahead(self, key: Key, block: int) -> None:
         """Have a block in memory that is on disk."""
-        if self._memory.get(key, block) is None and not self._disk.is_behind:
+        if self._memory.get(key, block) is None and not self._disk.queue.is_behind:
             await self.get(key, block)
 
     async def read_first(self, key: Key) -> None:
@@ -94,7 +94,7 @@ class Tiers:
 
     def room(self) -> Awaitable[None] | None:
         """None; or, if the disk is behind with writing, what waits until it is no longer."""
-        return None if self._disk.has_room else self._disk.room()
+        return None if self._disk.queue.has_room else self._disk.queue.room()
 
     async def sync(self) -> None:
         """Return when what has been put by now is on disk, or cannot be."""

@@ -52,7 +52,7 @@ async def running(directory: Path, capacity_bytes: int = PLENTY, behind_bytes: i
 
 async def settled(tier: DiskTier) -> None:
     """Returns once the writer has nothing to do."""
-    while not tier._has_work.statistics().tasks_waiting:  # noqa: ASYNC110
+    while not tier.queue.has_work.statistics().tasks_waiting:  # noqa: ASYNC110
         await trio.sleep(0.002)
 
 

@@ -78,7 +78,7 @@ async def test_a_block_is_there_while_it_is_written(directory: Path, monkeypatch
     go_on = slow_writes(monkeypatch)
     async with running(directory) as tier:
         tier.put(KEY, 0, DATA)
-        while not tier._current.blocks:
+        while not tier.queue.current.blocks:
             await trio.lowlevel.checkpoint()
         assert tier.has(KEY, 0)
         assert await tier.get(KEY, 0) is DATA
@@ -149,7 +149,7 @@ def test_off_it_touches_no_disk(directory: Path, caplog: pytest.LogCaptureFixtur
     async def use() -> None:
         async with running(directory, 0) as tier:
             tier.put(KEY, 0, DATA)
-            await tier.room()
+            await tier.queue.room()
             tier.drop(KEY)
             assert await tier.get(KEY, 0) is None
             assert not tier.has(KEY, 0)
@@ -185,7 +185,7 @@ async def test_dropped_while_it_is_written(directory: Path, monkeypatch: pytest.
     async with running(directory) as tier:
         await tier.load(KEY)
         tier.put(KEY, 0, DATA)
-        while not tier._current.blocks:
+        while not tier.queue.current.blocks:
             await trio.lowlevel.checkpoint()
         tier.drop(KEY)
         assert not tier.has(KEY, 0)
@@ -227,7 +227,7 @@ async def test_what_cannot_be_dropped_now_is_dropped_later(directory: Path, monk
             nursery.start_soon(tier.run)
             tier.drop(KEY)
             await settled(tier)
-            assert tier._next.drops == {KEY}
+            assert tier.queue.next.drops == {KEY}
             tier._known.clear()  # as when thousands of others have been looked at
             assert await kept(tier, KEY, 8) == []
             nursery.cancel_scope.cancel()

@@ -47,9 +47,9 @@ def bytes_of(key: Key, number: int, generation: int) -> bytes:
 
 def write_all(tier: DiskTier) -> None:
     """What ``run`` does, at once."""
-    assert tier._store is not None
-    while not tier._next.is_empty:
-        trio.run(tier._write_some, tier._store)
+    assert tier.capacity
+    while not tier.queue.next.is_empty:
+        trio.run(tier.write_some)
 
 
 class Mounts(RuleBasedStateMachine):

@@ -106,7 +106,7 @@ async def mount(number, written):
         chance = random.Random(number)
         for count in range(10**9):
             key, block = ("content", str(chance.randrange(20))), chance.randrange(15)
-            await tier.room()
+            await tier.queue.room()
             data = random.Random(f"{key} {block}").randbytes(30_000)
             found = await tier.get(key, block)
             assert found in (None, data)
@@ -237,7 +237,7 @@ async def mount(number, rounds):
         chance = random.Random(number)
         for count in range(rounds):
             key, block = ("content", str(chance.randrange(20))), chance.randrange(15)
-            await tier.room()
+            await tier.queue.room()
             data = random.Random(f"{key} {block}").randbytes(10_000)
             assert await tier.get(key, block) in (None, data)
             tier.put(key, block, data)

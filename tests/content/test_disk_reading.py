@@ -95,7 +95,7 @@ async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> Non
                 for _ in range(20):
                     key = (KEY, OTHER)[chance.randrange(2)]
                     which = chance.randrange(40)
-                    await tier.room()
+                    await tier.queue.room()
                     assert await tier.get(key, which) in (None, block(which))
                     if chance.random() < 0.6:
                         tier.put(key, which, block(which))
@@ -108,7 +108,7 @@ async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> Non
                     nursery.start_soon(use, number)
         await settled(tier)
         assert not tier._reading
-        assert tier._next == tier._current == Work()
+        assert tier.queue.next == tier.queue.current == Work()
         assert 0 < tier.size <= 400 * KIB
         assert {limiter.borrowed_tokens for limiter in (tier._reads, tier._writes, tier._look_ups)} == {0}
     assert len(files(directory)) == len(rows(directory))

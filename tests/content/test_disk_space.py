@@ -123,7 +123,7 @@ async def test_some_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
         async with running(disk / "blocks") as tier:
             for number in range(30):
                 tier.put(KEY, number, block(number, MIB))
-                await tier.room()
+                await tier.queue.room()
             await settled(tier)
             found = [number for number in range(30) if await tier.get(KEY, number) == block(number, MIB)]
             assert found == list(range(30 - len(found), 30))
@@ -157,7 +157,7 @@ async def test_on_a_full_disk_nothing_fails_and_one_warning_says_so(
                     file.write(bytes(4 * MIB))
                 for number in range(10, 20):
                     tier.put(KEY, number, block(number, MIB))
-                    await tier.room()
+                    await tier.queue.room()
                     await settled(tier)
                 if not is_foreseen:
                     assert [await tier.get(KEY, number) == block(number, MIB) for number in range(3)] == [True] * 3
@@ -179,7 +179,7 @@ async def unusable(directory: Path, caplog: pytest.LogCaptureFixture) -> str:
     async with running(directory) as tier:
         for number in range(40):
             tier.put(KEY, number, block(0, MIB))
-            await tier.room()
+            await tier.queue.room()
         tier.drop(KEY)
         assert not tier.has(KEY, 0)
         assert await tier.get(KEY, 0) is None

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from idcfs.content import block_files, disk, disk_index, upkeep
+from idcfs.content import block_files, disk_index, disk_queue, upkeep
 from idcfs.content.blocks import MemoryTier
 from idcfs.content.disk import DiskTier
 from idcfs.content.disk_store import BlockStore
@@ -46,22 +46,22 @@ async def test_room_waits_while_the_disk_is_behind(directory: Path, autojump_clo
     for number in range(16):
         tier.put(KEY, number, data[number])
     with trio.move_on_after(1) as scope:
-        await tier.room()
+        await tier.queue.room()
     assert not scope.cancelled_caught
     tier.put(KEY, 16, data[16])
     with trio.move_on_after(1) as scope:
-        await tier.room()
+        await tier.queue.room()
     assert scope.cancelled_caught
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(tier.room)
+            nursery.start_soon(tier.queue.room)
         await trio.testing.wait_all_tasks_blocked()
         tier.drop(KEY)  # makes room as well
     for number in range(17):
         tier.put(KEY, number, data[number])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tier.run)
-        await tier.room()
+        await tier.queue.room()
         await settled(tier)
         nursery.cancel_scope.cancel()
     tier.close()
@@ -74,7 +74,7 @@ async def test_room_waits_while_the_disk_is_behind(directory: Path, autojump_clo
 async def test_nothing_is_written_while_more_comes_and_all_of_it_afterwards(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "_QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(disk_queue, "_QUIET_SECONDS", 1.0)
     async with behind(directory, 64 * MIB) as tier:
         for number in range(8):
             tier.put(KEY, number, block(number, MIB))
@@ -87,16 +87,16 @@ async def test_nothing_is_written_while_more_comes_and_all_of_it_afterwards(
 async def test_no_more_waits_than_may(directory: Path) -> None:
     async with behind(directory, 8 * MIB) as tier:
         for number in range(8):
-            assert not tier._is_urgent.is_set()
+            assert not tier.queue.is_urgent.is_set()
             tier.put(KEY, number, block(number, MIB))
-        assert tier._is_urgent.is_set()
+        assert tier.queue.is_urgent.is_set()
         await settled(tier)
         assert len(files(directory)) == 8
 
 
 async def test_what_comes_for_ever_does_not_wait_for_ever(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "_LONGEST_SECONDS", 0.5)
-    monkeypatch.setattr(disk, "_QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(disk_queue, "_LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(disk_queue, "_QUIET_SECONDS", 60.0)
     async with behind(directory, 64 * MIB) as tier:
         for number in range(100):
             tier.put(KEY, number, block(number))
@@ -111,18 +111,18 @@ async def test_what_memory_lets_go_of_is_written_at_once(directory: Path) -> Non
         memory = MemoryTier(4 * MIB)
         tiers = Tiers(memory, tier)
         tiers.put(INSTANCE, 0, block(0, MIB))
-        assert not tier._is_urgent.is_set()
+        assert not tier.queue.is_urgent.is_set()
         for number in range(1, 5):
             tiers.put(INSTANCE, number, block(number, MIB))
         assert memory.get(INSTANCE.key, 0) is None
-        assert tier._is_urgent.is_set()
+        assert tier.queue.is_urgent.is_set()
         await settled(tier)
         assert len(files(directory)) == 5
 
 
 async def test_sync_returns_when_what_waits_is_on_disk(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "_QUIET_SECONDS", 60.0)
-    monkeypatch.setattr(disk, "_LONGEST_SECONDS", 60.0)
+    monkeypatch.setattr(disk_queue, "_QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(disk_queue, "_LONGEST_SECONDS", 60.0)
     async with behind(directory, 64 * MIB) as tier:
         for number in range(20):
             tier.put(KEY, number, block(number, MIB))
@@ -144,7 +144,7 @@ async def test_sync_does_not_wait_for_who_uses_a_block_without_end(directory: Pa
                 await trio.lowlevel.checkpoint()
 
         nursery.start_soon(use)
-        while not tier._next.used:
+        while not tier.queue.next.used:
             await trio.lowlevel.checkpoint()
         with trio.fail_after(10):
             await tier.sync()
@@ -177,10 +177,10 @@ async def test_room_is_there_until_more_waits_than_memory_may_hold(
     data = block(0, MIB)
     for number in range(49):
         with trio.fail_after(1):
-            await tier.room()
+            await tier.queue.room()
         tier.put(KEY, number, data)
     with pytest.raises(trio.TooSlowError), trio.fail_after(1):
-        await tier.room()
+        await tier.queue.room()
     tier.drop(KEY)
 
 
@@ -231,11 +231,11 @@ async def test_a_round_that_fails_does_not_end_the_mount(
                 for number in range(40):
                     tier.put(OTHER, number, block(number, MIB))
                     with trio.fail_after(10):
-                        await tier.room()
+                        await tier.queue.room()
                 tier.drop(KEY)
                 await settled(tier)
-                assert tier._next.drops == {KEY}
-                assert tier._next.size == tier._current.size == 0
+                assert tier.queue.next.drops == {KEY}
+                assert tier.queue.next.size == tier.queue.current.size == 0
         tier.put(OTHER, 50, block(50))
         await settled(tier)
         assert await tier.get(OTHER, 50) == block(50)
