@@ -130,7 +130,7 @@ class Fetching:
     def _store(self, seams: Seams, block: int, data: bytes) -> None:
         """Keep a block, unless all has begun anew: a download that is cancelled still takes what it has received."""
         if seams is self._seams:
-            self.means.tiers.put(self.instance, block, data)
+            self.means.tiers.put(self.instance.key, block, data)
 
     async def run(self, download: Download) -> None:
         """Let it fetch until it is over, and learn from it."""

@@ -8,7 +8,6 @@ from ..errors import Replaced
 from ..settings import BLOCK_BYTES, MIB
 from .blocks import Key, MemoryTier
 from .disk import DiskTier
-from .instance import Instance
 
 _READ_ON_BLOCKS = 4
 """A disk gives four blocks at once in little more time than one."""
@@ -76,21 +75,21 @@ class Tiers:
         following = range(block + 1, block + 1 + _READ_ON_BLOCKS)
         return [one for one in following if self._memory.get(key, one) is None and self._disk.has(key, one)]
 
-    def put(self, instance: Instance, block: int, data: bytes) -> None:
-        """Keep a block that has arrived; it may be there already, and must then be the same.
+    def put(self, key: Key, block: int, data: bytes) -> None:
+        """Keep a block that has arrived of the instance ``key``; it may be there already, and must then be the same.
 
         :raises Replaced: if not: the archive has replaced the instance, and old bytes must not be mixed with new ones.
         """
-        before = self._memory.get(instance.key, block)
+        before = self._memory.get(key, block)
         if before is not None and before != data:
-            self.drop(instance.key)
-            raise Replaced(f"{instance}: the archive sends other bytes than it sent before")
+            self.drop(key)
+            raise Replaced(f"instance {key[1]}: the archive sends other bytes than it sent before")
         try:
-            self._disk.put(instance.key, block, data)
+            self._disk.put(key, block, data)
         except Replaced:
-            self.drop(instance.key)
+            self.drop(key)
             raise
-        self._memory.put(instance.key, block, data)
+        self._memory.put(key, block, data)
 
     def room(self) -> Awaitable[None] | None:
         """None; or, if the disk is behind with writing, what waits until it is no longer."""

@@ -15,7 +15,6 @@ from cachetools import LRUCache
 
 from ..content.blocks import Key
 from ..content.documents import Documents, digest
-from ..content.instance import Instance
 from ..errors import Damaged, Gone, NotFound, Replaced
 from ..flight import SingleFlight
 from ..namespace.store import SeriesStore
@@ -136,7 +135,7 @@ class Renditions:
         """
         version = await self.version(rendition)
         sizes = await self._sizes_of(rendition.content)  # from here on nothing is waited for: see fuse.py
-        key, name, size = self._document(rendition).key, rendition.name, len(version.body)
+        key, name, size = self._key(rendition), rendition.name, len(version.body)
         if sizes.get(name) != size:
             sizes[name] = size
             self._store.remember_size(key[0], name, size)
@@ -146,16 +145,16 @@ class Renditions:
 
     async def version(self, rendition: Rendition) -> Version:
         """It, from the cache or from the archive."""
-        key = self._document(rendition).key
+        key = self._key(rendition)
         return self._at_hand.get(key) or await self._flights.run(key, lambda: self._have(rendition))
 
     async def _have(self, rendition: Rendition) -> Version:
-        document = self._document(rendition)
-        body = await self._documents.get(document)
+        key = self._key(rendition)
+        body = await self._documents.get(key)
         if body is None:
             body = await self._make(rendition)
-            await self._documents.put(document, body)
-        version = self._at_hand[document.key] = Version(body, digest(body))
+            await self._documents.put(key, body)
+        version = self._at_hand[key] = Version(body, digest(body))
         return version
 
     async def _make(self, rendition: Rendition) -> bytes:
@@ -180,9 +179,8 @@ class Renditions:
             self._sizes.setdefault(content, kept.sizes)
         return self._sizes[content]
 
-    def _document(self, rendition: Rendition) -> Instance:
-        content = self._kept_as(rendition.content)
-        return Instance(content, rendition.study_uid, rendition.series_uid, rendition.name)
+    def _key(self, rendition: Rendition) -> Key:
+        return self._kept_as(rendition.content), rendition.name
 
     def _kept_as(self, content: str) -> str:
         """The content under which what this archive makes is kept; no instance has such a one."""

@@ -20,13 +20,11 @@ from idcfs.content.block_files import name_of
 from idcfs.content.blocks import Key
 from idcfs.content.disk import DiskTier
 from idcfs.content.disk_directory import block_path
-from idcfs.content.instance import Instance
 from idcfs.settings import GIB
 from idcfs.stats import Stats
 
 KEY = ("content", "1.2.3")
 OTHER = ("content", "1.2.4")
-INSTANCE = Instance("content", "1", "1.2", "1.2.3", frozenset(), is_fixed=True)
 PLENTY = 1 * GIB
 DATA = random.Random(1).randbytes(10_000)
 

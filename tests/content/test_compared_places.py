@@ -29,7 +29,7 @@ async def fill(directory: Path, *blocks: int) -> None:
     """Keep these blocks of the instance, as an earlier mount would have."""
     async with reading(sound(DATA), directory=directory) as setup:
         for block in blocks:
-            setup.tiers.put(ONE, block, DATA[block * MIB : (block + 1) * MIB])
+            setup.tiers.put(ONE.key, block, DATA[block * MIB : (block + 1) * MIB])
 
 
 @pytest.mark.parametrize("memory", [0, 64])

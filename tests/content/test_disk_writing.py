@@ -20,7 +20,6 @@ from idcfs.settings import MIB
 from idcfs.stats import Stats
 from tests.content.on_disk import (
     DATA,
-    INSTANCE,
     KEY,
     OTHER,
     PLENTY,
@@ -110,11 +109,11 @@ async def test_what_memory_lets_go_of_is_written_at_once(directory: Path) -> Non
     async with behind(directory, 64 * MIB) as tier:
         memory = MemoryTier(4 * MIB)
         tiers = Tiers(memory, tier)
-        tiers.put(INSTANCE, 0, block(0, MIB))
+        tiers.put(KEY, 0, block(0, MIB))
         assert not tier.queue.is_urgent.is_set()
         for number in range(1, 5):
-            tiers.put(INSTANCE, number, block(number, MIB))
-        assert memory.get(INSTANCE.key, 0) is None
+            tiers.put(KEY, number, block(number, MIB))
+        assert memory.get(KEY, 0) is None
         assert tier.queue.is_urgent.is_set()
         await settled(tier)
         assert len(files(directory)) == 5
@@ -249,12 +248,12 @@ async def test_what_has_gone_from_disk_is_kept_again_when_it_is_used(directory: 
     async with behind(directory, 0) as tier:
         tiers = Tiers(MemoryTier(64 * MIB), tier)
         for number in range(4):
-            tiers.put(INSTANCE, number, block(number))
+            tiers.put(KEY, number, block(number))
         await tier.sync()
         upkeep.clear(directory)
         assert not files(directory)
         for number in range(4):
-            assert tiers.in_memory(INSTANCE.key, number) == block(number)
+            assert tiers.in_memory(KEY, number) == block(number)
         await tier.sync()
         assert len(files(directory)) == 4
 
@@ -267,17 +266,17 @@ async def test_what_could_not_be_kept_is_kept_when_that_can_be_done(
     tiers = Tiers(MemoryTier(64 * MIB), tier)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tier.run)
-        await tiers.load(INSTANCE.key)
+        await tiers.load(KEY)
         with monkeypatch.context() as patch:
             patch.setattr(block_files, "write", lambda *_: raise_(OSError(errno.ENOSPC, "full")))
-            tiers.put(INSTANCE, 0, DATA)
+            tiers.put(KEY, 0, DATA)
             await tier.sync()
         assert stats["disk_unkept"] == 1
-        assert tiers.in_memory(INSTANCE.key, 0) == DATA  # not tried at once, but counted: warm must know
+        assert tiers.in_memory(KEY, 0) == DATA  # not tried at once, but counted: warm must know
         await tier.sync()
         assert (stats["disk_unkept"], files(directory)) == (2, [])
         tier._retry = trio.current_time()
-        assert tiers.in_memory(INSTANCE.key, 0) == DATA
+        assert tiers.in_memory(KEY, 0) == DATA
         await tier.sync()
         assert (stats["disk_unkept"], len(files(directory))) == (2, 1)
         nursery.cancel_scope.cancel()

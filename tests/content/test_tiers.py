@@ -39,7 +39,7 @@ async def fill(directory: Path, *blocks: int, data: bytes = DATA) -> None:
     """Keep these blocks of the instance, as an earlier mount would have."""
     async with reading(sound(data), directory=directory) as setup:
         for block in blocks:
-            setup.tiers.put(ONE, block, data[block * MIB : (block + 1) * MIB])
+            setup.tiers.put(ONE.key, block, data[block * MIB : (block + 1) * MIB])
 
 
 async def test_an_instance_is_fetched_once_for_all_mounts(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_any_reads_with_tiers_that_evict_all_the_time(
 
 async def test_what_is_only_in_memory_is_known_too(tmp_path: Path) -> None:
     tiers = Tiers(MemoryTier(4 * MIB), DiskTier(tmp_path, 0, Stats()))
-    tiers.put(ONE, 3, b"abc")
+    tiers.put(ONE.key, 3, b"abc")
     await tiers.load(ONE.key)
     assert tiers.has(ONE.key, 3)
     assert not tiers.has(ONE.key, 2)
