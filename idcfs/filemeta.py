@@ -18,7 +18,10 @@ UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"
-LONG_LENGTH = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"))
+FILE_META_START = _PREAMBLE + len(_MAGIC)
+"""Offset of the file meta's first element."""
+NO_FILE_META = "the archive's answer is not a DICOM file: no DICM after the preamble"
+_LONG_LENGTH = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"))
 """VRs whose length takes 4 bytes (PS3.5 section 7.1.2)."""
 _MAX_BYTES = 64 * KIB
 """A file meta longer than this is no file meta; real ones have 200–1,000 bytes."""
@@ -38,13 +41,13 @@ class FileMeta:
 
 def has_file_meta(start: bytes | memoryview) -> bool:
     """Whether these are the first bytes of a Part 10 file, as far as they go."""
-    magic = bytes(start[_PREAMBLE : _PREAMBLE + len(_MAGIC)])
+    magic = bytes(start[_PREAMBLE:FILE_META_START])
     return len(start) > _PREAMBLE and _MAGIC.startswith(magic)
 
 
 def after_file_meta(start: bytes | memoryview) -> int:
     """Where the dataset begins, or what is there ends."""
-    offset = _PREAMBLE + len(_MAGIC)
+    offset = FILE_META_START
     while (element := _element(start, offset)) is not None and element[0][0] == 0x0002:
         offset = element[1] + element[2]
     return offset
@@ -56,12 +59,12 @@ def parse_file_meta(start: bytes | memoryview, *, whole: bool) -> FileMeta | Non
     :param whole: that no more bytes will come.
     :raises Damaged: if these bytes do not start a Part 10 file.
     """
-    if len(start) < _PREAMBLE + len(_MAGIC) and not whole:
+    if len(start) < FILE_META_START and not whole:
         return None
-    if start[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
-        raise Damaged("the archive's answer is not a DICOM file: no DICM after the preamble")
+    if start[_PREAMBLE:FILE_META_START] != _MAGIC:
+        raise Damaged(NO_FILE_META)
     found: dict[tuple[int, int], str] = {}
-    offset = _PREAMBLE + len(_MAGIC)
+    offset = FILE_META_START
     while (element := _element(start, offset)) is not None:
         tag, value_start, length = element
         if tag[0] != 0x0002:
@@ -78,6 +81,17 @@ def parse_file_meta(start: bytes | memoryview, *, whole: bool) -> FileMeta | Non
     return _meta(found) if whole else None
 
 
+def explicit_value(data: bytes | memoryview, offset: int, order: str) -> tuple[int, int]:
+    """Where the value of the Explicit VR element at ``offset`` starts, and its length in bytes (PS3.5 section 7.1.2).
+
+    :param data: at least 12 bytes of it.
+    :param order: ``<`` little endian, ``>`` big endian, as struct has it.
+    """
+    if bytes(data[offset + 4 : offset + 6]) in _LONG_LENGTH:
+        return offset + 12, struct.unpack_from(f"{order}I", data, offset + 8)[0]
+    return offset + 8, struct.unpack_from(f"{order}H", data, offset + 6)[0]
+
+
 def _element(data: bytes | memoryview, offset: int) -> tuple[tuple[int, int], int, int] | None:
     """(tag, where the value starts, its length) of the Explicit VR Little Endian element at ``offset``, if it is there.
 
@@ -90,9 +104,7 @@ def _element(data: bytes | memoryview, offset: int) -> tuple[tuple[int, int], in
         return tag, offset, 0
     if len(data) < offset + 12:
         return None
-    if bytes(data[offset + 4 : offset + 6]) in LONG_LENGTH:
-        return tag, offset + 12, struct.unpack_from("<I", data, offset + 8)[0]
-    return tag, offset + 8, struct.unpack_from("<H", data, offset + 6)[0]
+    return tag, *explicit_value(data, offset, "<")
 
 
 def _text(value: bytes | memoryview) -> str:

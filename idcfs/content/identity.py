@@ -13,7 +13,14 @@ import zlib
 from typing import NamedTuple
 
 from ..errors import Damaged
-from ..filemeta import LONG_LENGTH, after_file_meta, has_file_meta, parse_file_meta
+from ..filemeta import (
+    FILE_META_START,
+    NO_FILE_META,
+    after_file_meta,
+    explicit_value,
+    has_file_meta,
+    parse_file_meta,
+)
 from ..settings import KIB
 from .instance import Instance
 
@@ -21,7 +28,6 @@ _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-_PREAMBLE = 132  # bytes, "DICM" included
 _INSTANCE_UID = (0x0008, 0x0018)
 _UNDEFINED = 0xFFFFFFFF
 _MAX_BYTES = 64 * KIB
@@ -44,8 +50,8 @@ def is_proven(instance: Instance, start: Bytes, *, whole: bool) -> bool:
     """
     if not has_file_meta(start):
         encoding = _guessed(start)
-        if (len(start) >= _PREAMBLE or whole) and (encoding is None or instance.transfer_syntaxes):
-            raise Damaged(f"{instance}: the archive's answer is not a DICOM file: no DICM after the preamble")
+        if (len(start) >= FILE_META_START or whole) and (encoding is None or instance.transfer_syntaxes):
+            raise Damaged(f"{instance}: {NO_FILE_META}")
         return _is_named_by(instance, start, encoding, "a dataset without file meta", whole=whole)
     meta = parse_file_meta(start, whole=whole)
     if meta is None:
@@ -101,11 +107,9 @@ def _dataset_uid(data: Bytes, encoding: _Encoding) -> str | None:
 
 def _value(data: Bytes, offset: int, encoding: _Encoding) -> tuple[int, int]:
     """Where the value of the element at ``offset`` starts, and its length."""
-    if not encoding.explicit:
-        return offset + 8, struct.unpack_from(f"{encoding.order}I", data, offset + 4)[0]
-    if bytes(data[offset + 4 : offset + 6]) in LONG_LENGTH:
-        return offset + 12, struct.unpack_from(f"{encoding.order}I", data, offset + 8)[0]
-    return offset + 8, struct.unpack_from(f"{encoding.order}H", data, offset + 6)[0]
+    if encoding.explicit:
+        return explicit_value(data, offset, encoding.order)
+    return offset + 8, struct.unpack_from(f"{encoding.order}I", data, offset + 4)[0]
 
 
 def _encoding(transfer_syntax: str) -> _Encoding:
