@@ -10,7 +10,6 @@ from the queue. All state changes between two checkpoints, in the thread of the 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TypeVar
 import trio
 
 from ..errors import Replaced
+from ..patience import in_time
 from ..stats import Stats
 from .block_files import NewBlock, name_of
 from .blocks import Key
@@ -36,11 +36,6 @@ _RETRY_SECONDS = 10.0
 """How long it is taken for true that what could not be kept cannot be kept."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
-_PATIENCE_SECONDS = 20.0
-"""A disk that does not give, or take, some MiB in this time hangs; one that has to spin up does not take as long."""
-
-_THREADS = trio.CapacityLimiter(math.inf)
-"""Whoever needs one has waited already: what counts against the patience is the work, not who was there before."""
 
 T = TypeVar("T")
 
@@ -61,16 +56,14 @@ class DiskTier:
         """What waits to be written."""
         self._known = Known()
         self._generation = 0  # of the store, to which that belongs
-        self._reading = Reads()
+        self._reads_under_way = Reads()
         self._unexpected: set[type[Exception]] = set()
         self._retry: float | None = None
         """When what could not be kept may be tried again."""
         self._memory: Callable[[Key, int], bytes | None] = lambda _key, _block: None
         self._replaced: Callable[[Key], None] = lambda _key: None
-        self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
-        self._looking_up = trio.Lock()
-        self._look_ups = trio.CapacityLimiter(1)
-        self._writes = trio.CapacityLimiter(1)
+        self._read_turns = trio.CapacityLimiter(_READS_AT_ONCE)
+        self._look_up_turn = trio.Lock()
         self._store = open_store(directory, capacity_bytes) if capacity_bytes > 0 else None
         if self._store is None:
             self.queue.give_up()
@@ -95,18 +88,18 @@ class DiskTier:
         if self.queue.is_to_drop(key):
             self._known.drop(key)  # what the index has of it is to be removed
         elif not self._known.learn_from_series(key):
-            async with self._looking_up:
+            async with self._look_up_turn:
                 await self._look_up(key)
 
     async def _look_up(self, key: Key) -> None:
         content, _ = key
         if (store := self._store) is not None and key not in self._known and not self._known.has_series(content):
-            found = await self._in_time(partial(store.look_up_series, content, _SERIES_BLOCKS), self._look_ups)
+            found = await self._in_time(partial(store.look_up_series, content, _SERIES_BLOCKS))
             self._forget_if_anew()
             self._known.learn_series(content, found)
         if (store := self._store) is None or key in self._known or self._known.learn_from_series(key):
             return
-        digests = await self._in_time(partial(store.look_up, key), self._look_ups)
+        digests = await self._in_time(partial(store.look_up, key))
         self._forget_if_anew()
         if digests is not None:
             self._known.learn(key, digests)
@@ -206,7 +199,7 @@ class DiskTier:
             return
         work = self.queue.take()
         with trio.CancelScope(shield=True):  # what has been taken is written: a batch takes milliseconds
-            outcome = await self._in_time(partial(store.apply, work), self._writes) or Outcome()
+            outcome = await self._in_time(partial(store.apply, work)) or Outcome()
         try:
             self._learn(outcome)
         except Exception as error:
@@ -235,19 +228,17 @@ class DiskTier:
         if outcome.has_more:
             self.queue.hurry()
 
-    async def _in_time(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T | None:
+    async def _in_time(self, work: Callable[[], T]) -> T | None:
         """What ``work``, in a thread, gives; None where it fails. If it does not end, the disk is not asked any more.
 
         Never raises, but for being cancelled.
         """
         try:
-            async with limiter:
-                with trio.move_on_after(_PATIENCE_SECONDS):
-                    return await trio.to_thread.run_sync(work, limiter=_THREADS, abandon_on_cancel=True)
+            return await in_time(work)
+        except trio.TooSlowError:
+            self._give_up()
         except Exception as error:  # no thread can be started, say
             self._tell_unexpected(error)
-        else:
-            self._give_up()
         return None
 
     def _tell_unexpected(self, error: Exception) -> None:
@@ -284,10 +275,12 @@ class DiskTier:
         async def read() -> bytes | None:
             if self._store is None:
                 return None
-            found = await self._in_time(partial(self._store.read, name, block, digest), self._reads)
+            work = partial(self._store.read, name, block, digest)
+            async with self._read_turns:
+                found = await self._in_time(work)
             return None if found is None else self._judge(key, block, name, found)
 
-        return await self._reading.share((name, digest), read)
+        return await self._reads_under_way.share((name, digest), read)
 
     def _judge(self, key: Key, block: int, name: bytes, found: bytes | Miss) -> bytes | None:
         """Note what a read has shown."""

@@ -32,6 +32,7 @@ import trio
 from .. import database
 from ..errors import IdcfsError
 from ..locks import locked
+from ..patience import in_time
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS size (
@@ -46,8 +47,6 @@ _FLUSH_SECONDS = 0.5
 """What is learnt within this time is written together."""
 _BUSY_SECONDS = 5.0
 """Longest wait for another mount that is writing, or that opens the file."""
-_PATIENCE_SECONDS = 20.0
-"""A disk that does not give, or take, some KiB in this time hangs."""
 _SEARCH_SECONDS = 2.0
 """Longest search through all lists, which takes 0.6 s for a million instances: then the archive is asked instead."""
 _DAMAGE = frozenset(
@@ -193,11 +192,13 @@ class SeriesStore:
         """What ``work``, in a thread, gives. If it does not end, ``otherwise``, and the file is not asked any more."""
         async with self._one_at_a_time:
             if not self._hangs:
-                # Only the patience may give it up: what is cancelled while it writes would go on beside ``close``.
-                with trio.CancelScope(shield=True), trio.move_on_after(_PATIENCE_SECONDS):
-                    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-                self._hangs = True
-                log.warning("%s does not answer: lists and sizes are remembered in memory only", self._path)
+                try:
+                    # Only the patience may give it up: what is cancelled while it writes would go on beside ``close``.
+                    with trio.CancelScope(shield=True):
+                        return await in_time(work)
+                except trio.TooSlowError:
+                    self._hangs = True
+                    log.warning("%s does not answer: lists and sizes are remembered in memory only", self._path)
         return otherwise
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 def patience_without_end() -> Iterator[None]:
     """A clock that jumps ahead when nothing moves in the event loop does not see that a thread is reading."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("idcfs.content.disk._PATIENCE_SECONDS", math.inf)
+        patch.setattr("idcfs.patience._PATIENCE_SECONDS", math.inf)
         yield
 
 

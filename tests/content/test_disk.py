@@ -208,7 +208,7 @@ async def test_dropped_while_it_is_read(directory: Path, monkeypatch: pytest.Mon
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(get)
-            while not tier._reading:
+            while not tier._reads_under_way:
                 await trio.lowlevel.checkpoint()
             tier.drop(KEY)
             tier.put(KEY, 0, DATA)

@@ -21,7 +21,7 @@ DATA = dicom("1.2.3", 3 * 1024 * 1024)
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The disk hangs until it is set; short patience."""
     event = threading.Event()
-    monkeypatch.setattr("idcfs.content.disk._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("idcfs.patience._PATIENCE_SECONDS", 0.5)
     yield event
     event.set()
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from idcfs import patience
 from idcfs.content import disk, disk_index, disk_known
 from idcfs.content.disk_store import BlockStore
 from idcfs.content.disk_work import Work
@@ -47,7 +48,7 @@ async def test_those_who_ask_at_once_share_one_read(directory: Path, monkeypatch
                 nursery.start_soon(get)
             await trio.testing.wait_all_tasks_blocked()
             go_on.set()
-        assert tier._reading == {}
+        assert tier._reads_under_way == {}
     assert len(reads) == 1
     assert found[0] == block(0)
     assert all(one is found[0] for one in found)
@@ -83,7 +84,7 @@ async def test_at_most_eight_reads_at_once_and_whoever_is_cancelled_harms_nobody
             await trio.sleep(0.001)
         await settled(tier)
     assert {block(number) for number in range(20)} <= set(found)
-    assert (tier._reading, tier._reads.borrowed_tokens) == ({}, 0)
+    assert (tier._reads_under_way, tier._read_turns.borrowed_tokens) == ({}, 0)
 
 
 async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> None:
@@ -107,10 +108,10 @@ async def test_cancelled_anywhere_nothing_leaks_or_hangs(directory: Path) -> Non
                 for number in range(30):
                     nursery.start_soon(use, number)
         await settled(tier)
-        assert not tier._reading
+        assert not tier._reads_under_way
         assert tier.queue.next == tier.queue.current == Work()
         assert 0 < tier.size <= 400 * KIB
-        assert {limiter.borrowed_tokens for limiter in (tier._reads, tier._writes, tier._look_ups)} == {0}
+        assert tier._read_turns.borrowed_tokens == 0
     assert len(files(directory)) == len(rows(directory))
 
 
@@ -195,7 +196,7 @@ async def test_a_read_that_fails_unexpectedly_is_a_miss(
 async def test_a_disk_that_is_only_busy_does_not_hang(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(directory, 40)
     read = BlockStore.read
-    monkeypatch.setattr(disk, "_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 1.0)
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.3)

@@ -17,6 +17,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idcfs import patience
 from idcfs.errors import IdcfsError
 from idcfs.namespace import store as stores
 from idcfs.namespace.store import Kept, SeriesStore, StoreInfo, clear, info
@@ -27,7 +28,7 @@ from tests.namespace.storing import at_next_start, filled, kept_at_next_start, l
 async def test_a_disk_that_hangs_is_not_asked_again(
     store_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stores, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.2)
     gate = threading.Event()
     store = SeriesStore(store_path)
     try:
@@ -191,7 +192,7 @@ def test_a_mount_that_is_killed_leaves_what_is_right_or_nothing(
 async def test_without_a_place_lists_and_sizes_stay_in_memory_and_one_warning_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr(stores, "_PATIENCE_SECONDS", math.inf)  # the clock does not see that a thread is writing
+    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", math.inf)  # the clock does not see that a thread is writing
     store = SeriesStore(Path("/proc/series.sqlite"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.run)
