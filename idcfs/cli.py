@@ -18,7 +18,7 @@ from typing import Unpack, cast, get_args
 
 import click
 
-from . import logs, mounts, options
+from . import logs, mounts, notify, options
 from .commands.cache import cache, cache_dir_option
 from .commands.info import info, path
 from .commands.status import status
@@ -262,9 +262,10 @@ def _start(settings: MountSettings, let_go: Callable[[], None]) -> None:
     """Serve, in the background unless the log goes to stderr."""
     serve = partial(_serve, settings, let_go)
     if settings.log_file is None:
-        serve(lambda: None)
+        serve(partial(notify.ready, settings.mountpoint))
     else:
-        run_detached(serve, hint=f"see {settings.log_file}")
+        pid = run_detached(serve, hint=f"see {settings.log_file}")
+        notify.ready(settings.mountpoint, pid)
 
 
 def _serve(settings: MountSettings, let_go: Callable[[], None], ready: Callable[[], None]) -> None:

@@ -19,8 +19,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
 
-def run_detached(service: Callable[[Callable[[], None]], None], hint: str) -> None:
-    """Run ``service`` in a process of its own and return once it calls the function it is given.
+def run_detached(service: Callable[[Callable[[], None]], None], hint: str) -> int:
+    """Run ``service`` in a process of its own; returns that process' id once it calls the function it is given.
 
     To be called before any thread or event loop is started: the process forks.
 
@@ -44,7 +44,7 @@ def run_detached(service: Callable[[Callable[[], None]], None], hint: str) -> No
         os.waitpid(pid, 0)  # should it be where it hears no signal, it finds the pipe closed once it is ready
         raise
     if answer == _READY:
-        return
+        return pid
     kind, message = answer[:1], answer[1:].decode()
     if kind == _UNUSABLE:
         raise UsageError(message)

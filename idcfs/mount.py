@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import trio
 
-from . import fuse, heap, mounts
+from . import fuse, heap, mounts, notify, signals
 from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
 from .content.disk import DiskTier
@@ -48,9 +48,6 @@ from .views.view import SideView
 if TYPE_CHECKING:
     from .archive.adc import Login
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Each of them unmounts."""
-
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +56,8 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
 
     :raises IdcfsError: if the mount cannot be made.
     """
+    ends = signals.ending(in_foreground=settings.log_file is None)
+    signals.ignore(signals.MILD - ends)
     heap.return_large_blocks()
     os.umask(0o077)  # what is cached may hold patients' names
     _make_private(settings.cache_dir)
@@ -67,10 +66,9 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
         catalog = _catalog(settings)
     finally:
         settings.cohort.close()
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # but while mounted: a second Ctrl-C must not disturb the unmounting
+    signals.ignore(signals.ALL)  # but while mounted: a second Ctrl-C must not disturb the unmounting
     try:
-        trio.run(_serve, settings, catalog, login, ready)
+        trio.run(_serve, settings, catalog, login, ends, ready)
     except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
         ours, others = group.split(IdcfsError)
         if ours is None or others is not None:
@@ -78,7 +76,13 @@ def serve(settings: MountSettings, ready: Callable[[], None]) -> None:
         raise first_of(ours) from None
 
 
-async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None, ready: Callable[[], None]) -> None:
+async def _serve(
+    settings: MountSettings,
+    catalog: Catalog,
+    login: Login | None,
+    ends: Collection[int],
+    ready: Callable[[], None],
+) -> None:
     stats = Stats()
     async with AsyncExitStack() as stack:
         metrics_port = await _tell_metrics(settings, stats, stack)
@@ -122,7 +126,8 @@ async def _serve(settings: MountSettings, catalog: Catalog, login: Login | None,
         filesystem = Filesystem(tree, side_views, stats, partial(_sync, reader, listings))
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
-        await _answer(fuse.Adapter(filesystem, stats), settings, ready)
+        obey = partial(signals.obey, ends=ends, ask_again=partial(_ask_again, archive, settings), tell=stats.line)
+        await _answer(fuse.Adapter(filesystem, stats), settings, obey, ready)
         nursery.cancel_scope.cancel()
 
 
@@ -177,18 +182,39 @@ def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, Disk
     return memory, disk
 
 
-async def _answer(adapter: fuse.Adapter, settings: MountSettings, ready: Callable[[], None]) -> None:
-    """Mounted, until unmounted or a signal comes."""
+async def _ask_again(archive: Archive | Offline, settings: MountSettings) -> None:
+    """Ask every place again, with the credentials that are found now; where there are none, with those in use."""
+    with notify.reloading(settings.mountpoint):
+        log.info("SIGHUP: whoever was away is asked again")
+        archive.ask_again()
+        try:
+            login = await trio.to_thread.run_sync(_login, settings, abandon_on_cancel=True)
+        except UsageError as error:
+            log.warning("%s; going on with the credentials in use", error)
+        else:
+            if login is not None:
+                archive.ask_again(login)
+                log.info("logging in with the credentials found now")
+
+
+async def _answer(
+    adapter: fuse.Adapter,
+    settings: MountSettings,
+    obey: Callable[[SimpleQueue[int], Callable[[], None]], Awaitable[None]],
+    ready: Callable[[], None],
+) -> None:
+    """Mounted, until unmounted or a signal comes that ends it."""
     mountpoint = settings.mountpoint
     with (
-        trio.open_signal_receiver(*_SIGNALS) as signals,
+        signals.received() as numbers,
         fuse.mounted(adapter, mountpoint, settings.fuse_options),
     ):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+            nursery.start_soon(obey, numbers, nursery.cancel_scope.cancel)
             nursery.start_soon(_announce, mountpoint, ready)
             await fuse.answer_requests()
             nursery.cancel_scope.cancel()
+    notify.stopping()
     log.info("unmounted %s", mountpoint)
 
 
@@ -198,12 +224,6 @@ async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
     await trio.to_thread.run_sync(mounts.tune, mountpoint, abandon_on_cancel=True)
     log.info("mounted %s", mountpoint)
     ready()
-
-
-async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for number in signals:
-        log.info("%s: unmounting", signal.Signals(number).name)
-        scope.cancel()
 
 
 def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:

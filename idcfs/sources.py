@@ -72,6 +72,9 @@ class Offline:
         """It makes no difference."""
         return lambda: None
 
+    def ask_again(self, login: Login | None = None) -> None:
+        """Nobody was asked before."""
+
 
 def _refuse_offline(what: str) -> NoReturn:
     error = Unreachable(f"{what} is not in the cache, and this mount is offline")
@@ -109,6 +112,8 @@ class Archive:
         self._login = login
         self._tell_sizes = tell_sizes
         self._told_of_buckets = False
+        self._transports: list[Transport] = []
+        self._google: GoogleAuth | None = None
 
     async def search_instances(self, series: Series) -> Listed:
         """The instances of a series."""
@@ -158,6 +163,15 @@ class Archive:
     def begin_bulk(self) -> Callable[[], None]:
         """Somebody reads in bulk, until what is returned is called."""
         return self._choice.begin_bulk()
+
+    def ask_again(self, login: Login | None = None) -> None:
+        """Ask every place again at once, even if it was away; with ``login`` from now on, if one is given."""
+        if login is not None:
+            self._login = login
+            if self._google is not None:
+                self._google.use(login)
+        for transport in self._transports:
+            transport.ask_again()
 
     @cached_property
     def _choice(self) -> Choice:
@@ -211,6 +225,7 @@ class Archive:
             settings = replace(settings, max_attempts=_FEWER_ATTEMPTS)
         transport = Transport(archive, settings, self._stats, auth, has_stand_in=has_stand_in)
         self._clients.push_async_exit(transport)
+        self._transports.append(transport)
         return transport
 
     def _auth(self) -> GoogleAuth | None:
@@ -218,7 +233,8 @@ class Archive:
             return None
         from .archive.google import GoogleAuth
 
-        return GoogleAuth(self._login, self._nursery, self._patience_seconds)
+        self._google = GoogleAuth(self._login, self._nursery, self._patience_seconds)
+        return self._google
 
     @property
     def _patience_seconds(self) -> float:

@@ -84,5 +84,11 @@ class Stats:
         """Every counter and gauge as it stands now."""
         return dict(self._counters) | {name: self._read(name) for name in self._gauges}
 
+    def line(self) -> str:
+        """All of it on one line, for a log: ``name=value …``, and which servers are not asked."""
+        numbers = [f"{name}={value}" for name, value in self.snapshot().items()]
+        away = [f"{one['archive']} is not asked: {one['why']}" for one in self.details()["circuits"] if one["open"]]
+        return "; ".join([" ".join(numbers), *away])
+
     def _read(self, name: str) -> int:
         return sum(read() for read in self._gauges[name])

@@ -69,7 +69,7 @@ class Circuit:
         self._error: IdcfsError | None = None  # while it is open, why
         self._pause_seconds = 0.0
         self._asked_again = 0.0
-        self._probing = False
+        self._probe: _Call | None = None
         stats.gauge("circuits_open", lambda: int(self.is_open))
         stats.detail("circuits", lambda: [self._described()])
 
@@ -86,11 +86,18 @@ class Circuit:
     @property
     def away(self) -> IdcfsError | None:
         """Why it is not worth asking now; None: ask."""
-        if self._error is None or not (self._probing or trio.current_time() < self._asked_again):
+        if self._error is None or not (self._probe or trio.current_time() < self._asked_again):
             return None
         error = copy(self._error)
         error.args = (f"{self._title} is not asked at present: {error}",)
         return error
+
+    def reset(self) -> None:
+        """Ask again at once: somebody knows that something has changed. What is under way now says no more."""
+        self._answers += 1
+        self._failed.clear()
+        self._probe = None
+        self._error = None
 
     def _described(self) -> Detail:
         """For the status: whether it is open, why, and until when (seconds since the epoch) nobody is let through."""
@@ -113,7 +120,8 @@ class Circuit:
             self._stats.count("fast_failures")
             raise away
         call = _Call(self.is_open, self._answers)
-        self._probing = call.probes or self._probing
+        if call.probes:
+            self._probe = call
         try:
             yield
             self._note_answer(call)
@@ -121,8 +129,8 @@ class Circuit:
             self._note(error, path, call)
             raise
         finally:
-            if call.probes:
-                self._probing = False
+            if self._probe is call:
+                self._probe = None
 
     def _note(self, error: IdcfsError, path: str, call: _Call) -> None:
         match error:
@@ -132,7 +140,7 @@ class Circuit:
                 self._note_answer(call)
 
     def _note_answer(self, call: _Call) -> None:
-        if self.is_open and not call.probes:
+        if self.is_open and self._probe is not call:
             return  # it was asked before there was nobody to ask
         self._answers += 1
         self._failed.clear()
@@ -141,11 +149,11 @@ class Circuit:
             log.info("%s answers again", self._title)
 
     def _note_failure(self, error: IdcfsError, path: str, call: _Call) -> None:
-        if self.is_open and not call.probes:
+        if self.is_open and self._probe is not call:
             error.reported = True  # one of many that were under way
             return
         self._failed.add(path)
-        if call.probes or self._says_enough(error, call):
+        if self._probe is call or self._says_enough(error, call):
             self._failed = {path}
             self._open(error)
 

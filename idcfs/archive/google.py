@@ -40,6 +40,7 @@ class TokenSource(Protocol):
     @property
     def quota_project(self) -> str | None: ...
     def refresh(self, seconds: float) -> Token: ...
+    def __hash__(self) -> int: ...
 
 
 class GoogleAuth(httpx.Auth):
@@ -48,6 +49,11 @@ class GoogleAuth(httpx.Auth):
     def __init__(self, login: TokenSource, nursery: trio.Nursery, timeout_seconds: float) -> None:
         self._login = login
         self._tokens = Tokens(login, nursery, timeout_seconds)
+
+    def use(self, login: TokenSource) -> None:
+        """Log in with ``login`` from now on; the token in use is dropped."""
+        self._login = login
+        self._tokens.use(login)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Called by httpx for each request.
@@ -93,7 +99,7 @@ class Tokens:
         """
         self._login = login
         self._nursery = nursery
-        self._flights: SingleFlight[str, Token] = SingleFlight(nursery)
+        self._flights: SingleFlight[TokenSource, Token] = SingleFlight(nursery)
         self._seconds = min(MAX_SECONDS, timeout_seconds / 3)
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._now = now
@@ -101,6 +107,12 @@ class Tokens:
         self._renew_at = 0.0
         self._refusal = ""
         self._pause_until = 0.0
+
+    def use(self, login: TokenSource) -> None:
+        """Have tokens from ``login`` from now on, also for those who wait for one."""
+        self._login = login
+        self._token = None
+        self._refusal, self._pause_until = "", 0.0
 
     async def current(self) -> Token:
         """A token that has not expired. One that was fetched for this call is handed out however soon it expires."""
@@ -133,10 +145,19 @@ class Tokens:
         """A new token, one for all who want one at the same time."""
         if self._refusal and self._now() < self._pause_until:
             raise AccessDenied(self._refusal)
-        return await self._flights.run("token", self._fetch)
+        login = self._login
+        try:
+            token = await self._flights.run(login, partial(self._fetch, login))
+        except (AccessDenied, Transient):
+            if login is self._login:
+                raise
+        else:
+            if login is self._login:
+                return token
+        return await self.current()  # these credentials were replaced meanwhile
 
-    async def _fetch(self) -> Token:
-        refresh = partial(self._login.refresh, self._seconds)
+    async def _fetch(self, login: TokenSource) -> Token:
+        refresh = partial(login.refresh, self._seconds)
         try:
             with trio.fail_after(self._seconds):
                 token = await trio.to_thread.run_sync(refresh, abandon_on_cancel=True, limiter=self._threads)
@@ -144,9 +165,12 @@ class Tokens:
             silent = Unreachable(f"Google's login server did not answer within {self._seconds:g} s")
             raise Transient(silent) from None
         except AccessDenied as refusal:
-            self._refusal = str(refusal)
-            self._pause_until = self._now() + PAUSE_SECONDS
+            if login is self._login:
+                self._refusal = str(refusal)
+                self._pause_until = self._now() + PAUSE_SECONDS
             raise
+        if login is not self._login:
+            return token
         self._token, self._refusal, self._pause_until = token, "", 0.0
         left = token.expires - self._now()
         self._renew_at = token.expires - min(AHEAD_SECONDS, left / 2)

@@ -117,6 +117,10 @@ class Transport:
         """Why the archive is not worth asking now; None: ask, if only to find out whether it is back."""
         return self._circuit.away
 
+    def ask_again(self) -> None:
+        """Ask the archive again at once, even if it was away."""
+        self._circuit.reset()
+
     async def get_json(
         self, path: str, params: Mapping[str, str | int] | None = None, *, about: str = ""
     ) -> Any | None:

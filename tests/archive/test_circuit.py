@@ -244,3 +244,32 @@ async def test_what_is_remembered_keeps_no_frames() -> None:
     assert away.__traceback__ is None
     assert archive.circuit._error is not None
     assert archive.circuit._error.__traceback__ is None
+
+
+async def test_once_it_is_reset_everybody_asks_again_at_once(autojump_clock: MockClock) -> None:
+    archive = Archive(errors.QuotaSpent("spent", until=NOON + timedelta(hours=12)))
+    await archive.fail()
+    archive.circuit.reset()
+    assert archive.circuit.away is None
+    assert archive.circuit.is_sound
+    assert archive.stats["circuits_open"] == 0
+    archive.error = None
+    await archive.ask()
+    assert archive.asked == 2
+
+
+async def test_a_probe_that_was_under_way_when_it_was_reset_does_not_open_it_again(autojump_clock: MockClock) -> None:
+    archive = Archive(errors.NoConnection("nobody there"))
+    await archive.fail()
+    await trio.sleep(5)
+
+    async def probe() -> None:
+        with suppress(IdcfsError):
+            await archive.ask("/probe", seconds=10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(probe)
+        await wait_all_tasks_blocked()
+        assert archive.circuit.away is not None
+        archive.circuit.reset()
+    assert archive.circuit.away is None

@@ -206,6 +206,40 @@ async def logged_in(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("error", [None, AccessDenied("revoked"), Transient(Unreachable("away"))], ids=str)
+async def test_who_waits_for_a_token_of_credentials_that_were_replaced_gets_one_of_the_new(
+    error: IdcfsError | Transient | None,
+) -> None:
+    old, new = Scripted(), Scripted()
+    new.asked, old.error = 100, error
+    old.go.clear()
+    got: list[str] = []
+    async with tokens(old) as source, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            got.append(await value(source))
+
+        nursery.start_soon(ask)
+        await until(lambda: old.asked == 1)
+        source.use(new)
+        assert await value(source) == "token-101"
+        old.go.set()
+        await until(lambda: bool(got))
+        assert await value(source) == "token-101"
+    assert got == ["token-101"]
+    assert new.asked == 101
+
+
+async def test_what_was_refused_with_the_old_credentials_is_asked_for_at_once_with_the_new() -> None:
+    old, new = Scripted(), Scripted()
+    old.error = AccessDenied("revoked")
+    async with tokens(old) as source:
+        with pytest.raises(AccessDenied, match="revoked"):
+            await source.current()
+        source.use(new)
+        assert await value(source) == "token-1"
+
+
 async def test_a_token_that_is_not_accepted_is_replaced_once() -> None:
     login, archive = Scripted(), Archive("token-2")
     async with logged_in(login, httpx.MockTransport(archive)) as transport:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.harness import IDCFS
+from scripts.harness import IDCFS, is_mounted
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 def idcfs(
@@ -23,6 +28,49 @@ def idcfs(
     return subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd
     )
+
+
+@contextmanager
+def in_foreground(
+    place: Path, *words: str | Path, state: Path, env: Mapping[str, str] | None = None, terminal: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``idcfs mount -f PLACE WORDS…``, answering; ended and taken off at the end, however that comes.
+
+    Its log, what it says on stderr, is ``state / "idcfs" / "foreground.log"``, where ``conftest.logs`` looks too.
+
+    :param env: what it finds in its environment besides what is here.
+    :param terminal: descriptor of the terminal that it runs in, as the leader of that terminal's session.
+    """
+    command = [str(word) for word in (*IDCFS, "mount", "-f", place, *words)]
+    (state / "idcfs").mkdir(parents=True, exist_ok=True)
+
+    def take_terminal() -> None:
+        if terminal is not None:
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    with (state / "idcfs" / "foreground.log").open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "XDG_STATE_HOME": str(state), **(env or {})},
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+    try:
+        assert eventually(lambda: is_mounted(place) or process.poll() is not None)
+        assert process.poll() is None
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(PATIENCE_SECONDS)
+        if is_mounted(place):
+            subprocess.run(["fusermount3", "-u", "-z", str(place)], check=False)
 
 
 def warm(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -233,6 +234,54 @@ def test_a_clock_that_is_wrong_is_named(
     assert "check this machine's clock" in log_of()
     endpoint.clock_offset = 0
     assert eventually(lambda: errno_of(lambda: files(made)) == 0)
+
+
+# --- credentials that are replaced --------------------------------------------------------------------------------
+
+
+def test_sighup_logs_in_with_the_credentials_that_are_there_now(
+    google: Callable[..., Mount],
+    twin: Twin,
+    endpoint: TokenEndpoint,
+    sample: Path,
+    tmp_path: Path,
+    log_of: Callable[[], str],
+) -> None:
+    made = google()
+    first, second, *_ = files(made)
+    first.read_bytes()
+    with TokenEndpoint() as other:
+        other.tokens = ["ya29.token-of-another-key"]
+        other.service_account(tmp_path / "key.json")
+        twin.set(bearer_tokens=[*endpoint.tokens, *other.tokens])
+        os.kill(made.pid, signal.SIGHUP)
+        assert eventually(lambda: "logging in with the credentials found now" in log_of())
+        assert second.read_bytes() == contents(sample)[second.stem]
+        assert other.asked == 1
+    assert used(twin)[-1] == "ya29.token-of-another-key"
+    assert endpoint.asked == 1
+
+
+@pytest.mark.parametrize("content", ["", "{}", None], ids=repr)
+def test_where_sighup_finds_no_credentials_the_old_ones_stay(
+    content: str | None,
+    google: Callable[..., Mount],
+    endpoint: TokenEndpoint,
+    tmp_path: Path,
+    log_of: Callable[[], str],
+) -> None:
+    made = google()
+    first, second, *_ = files(made)
+    first.read_bytes()
+    if content is None:
+        (tmp_path / "key.json").unlink()
+    else:
+        (tmp_path / "key.json").write_text(content)
+    os.kill(made.pid, signal.SIGHUP)
+    assert eventually(lambda: log_of().count("going on with the credentials in use") == 1)
+    assert second.read_bytes()
+    assert endpoint.asked == 1
+    assert log_of().count("WARNING") == 1
 
 
 # --- what is said -------------------------------------------------------------------------------------------------

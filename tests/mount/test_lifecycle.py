@@ -40,7 +40,7 @@ def test_fusermount_works_as_well(mount: MountMaker, sample_index: Path) -> None
     assert eventually(lambda: not alive(made.pid))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts(number: signal.Signals, mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     os.kill(made.pid, number)
