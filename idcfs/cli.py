@@ -20,6 +20,8 @@ import click
 
 from . import logs, mounts, notify, options
 from .commands.cache import cache, cache_dir_option
+from .commands.completing import Mountpoint, complete_collection
+from .commands.completion import completion
 from .commands.info import info, path
 from .commands.status import status
 from .commands.warm import warm
@@ -98,6 +100,7 @@ def main() -> None:
     "--collection",
     metavar="ID",
     multiple=True,
+    shell_complete=complete_collection,
     help="Show this collection alone; may be given several times.",
 )
 @click.option(
@@ -206,7 +209,7 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
 
 
 @main.command(short_help="Unmount, and wait until it has ended.")
-@click.argument("mountpoint", type=Place(path_type=Path))
+@click.argument("mountpoint", type=Mountpoint(path_type=Path))
 @click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use or nobody answers.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
@@ -226,6 +229,7 @@ main.add_command(path)
 main.add_command(info)
 main.add_command(warm)
 main.add_command(cache)
+main.add_command(completion)
 
 
 def _fix_google_places() -> None:

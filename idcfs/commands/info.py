@@ -14,11 +14,12 @@ from typing import Any
 import click
 
 from .. import mounts
-from ..console import Place, printable, say, with_stdin
+from ..console import printable, say, with_stdin
 from ..errors import IdcfsError, UsageError
 from ..filemeta import UID
 from ..running import read_status, reports
 from ..settings import UID_NAME
+from .completing import Mountpoint
 from .describing import describe, facts_of
 from .warming import patiently
 
@@ -30,7 +31,7 @@ _NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})
 @click.option(
     "--mount",
     "mountpoint",
-    type=Place(path_type=Path),
+    type=Mountpoint(path_type=Path),
     metavar="MOUNTPOINT",
     help="Look in this mount only, not in every idcfs.",
 )

@@ -12,11 +12,12 @@ import click
 
 from .. import mounts
 from ..cohort import spoken
-from ..console import Place, printable, say
+from ..console import printable, say
 from ..errors import UsageError
 from ..running import content_of, reports
 from ..settings import METRICS_HOST, METRICS_PATH
 from ..stats import COUNTERS, GAUGES
+from .completing import Mountpoint
 from .watching import watch
 
 _MEANINGS = COUNTERS | GAUGES
@@ -25,7 +26,7 @@ _MOST = 10**15
 
 
 @click.command(short_help="Show what mounts are and have done.")
-@click.argument("mountpoint", required=False, type=Place(path_type=Path))
+@click.argument("mountpoint", required=False, type=Mountpoint(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 @click.option("--watch", "is_watched", is_flag=True, help="Show what they do, as it happens, until Ctrl-C.")
 @click.option(

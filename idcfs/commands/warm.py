@@ -18,6 +18,7 @@ from ..console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
 from ..errors import UsageError, meaning_of
 from ..mounts import Mount
 from . import warming
+from .completing import complete_path
 from .warming import Warming
 
 _POLL_SECONDS = 0.1
@@ -25,7 +26,7 @@ _POLL_SECONDS = 0.1
 
 
 @click.command(short_help="Fetch directories or files ahead, onto the disk.")
-@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@click.argument("paths", nargs=-1, metavar="[PATH]…", shell_complete=complete_path)
 @click.option(
     "--jobs",
     default=warming.JOBS,

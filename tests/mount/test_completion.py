@@ -1,0 +1,74 @@
+"""Words that bash completes, with what ``idcfs completion bash`` prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from idcfs.namespace.index import catalog_path
+from idcfs.settings import PACKAGED
+from tests.mount.commands import idcfs
+from tests.mount.conftest import NOWHERE, MountMaker
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last of ``words``."""
+    script = f"""
+        eval "$(idcfs completion bash)"
+        complete -p idcfs >/dev/null || exit 1
+        COMP_WORDS=({shlex.join(words)})
+        COMP_CWORD={len(words) - 1}
+        _idcfs_completion idcfs
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.split()
+
+
+def test_commands_options_and_choices() -> None:
+    assert completed("idcfs", "st") == ["status"]
+    assert completed("idcfs", "cache", "ve") == ["verify"]
+    assert completed("idcfs", "mount", "--idc") == ["--idc-version"]
+    assert completed("idcfs", "mount", "--content", "") == ["auto", "wado", "bucket"]
+    assert completed("idcfs", "completion", "z") == ["zsh"]
+
+
+@pytest.mark.parametrize("command", [("umount",), ("status",), ("warm",), ("path", "--mount")], ids=str)
+def test_places_of_mounts(command: tuple[str, ...], mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    assert str(made.path) in completed("idcfs", *command, "")
+    assert completed("idcfs", *command, str(made.path)[:-1]) == [str(made.path)]
+
+
+def test_places_in_the_home_directory(
+    mount: MountMaker, sample_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount(NOWHERE, "--index", sample_index)
+    monkeypatch.setenv("HOME", str(tmp_path.resolve()))
+    assert completed("idcfs", "umount", "~/") == ["~/mnt"]
+
+
+def test_collections_of_an_index_that_was_mounted(sample_catalog: Path, tmp_path: Path) -> None:
+    words = ("idcfs", "mount", "--cache-dir", str(tmp_path), "--collection")
+    assert completed(*words, "") == []
+    catalog_path(PACKAGED, tmp_path).write_bytes(sample_catalog.read_bytes())
+    assert completed(*words, "") == ["chest_twin", "rider_twin"]
+    assert completed(*words, "ri") == ["rider_twin"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script_too(shell: str) -> None:
+    done = idcfs("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_IDCFS_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_no_other_shell_is_known() -> None:
+    done = idcfs("completion", "tcsh")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
