@@ -22,6 +22,7 @@ from . import logs, mounts, notify, options
 from .commands.cache import cache, cache_dir_option
 from .commands.completing import Mountpoint, complete_collection
 from .commands.completion import completion
+from .commands.doctor import doctor
 from .commands.info import info, path
 from .commands.status import status
 from .commands.warm import warm
@@ -229,6 +230,7 @@ main.add_command(path)
 main.add_command(info)
 main.add_command(warm)
 main.add_command(cache)
+main.add_command(doctor)
 main.add_command(completion)
 
 

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from . import mounts
-from .errors import IdcfsError, UsageError
+from .errors import AccessDenied, IdcfsError, UsageError
 from .settings import STATUS_NAME
 
 _GLANCE_SECONDS = 2.0
@@ -34,12 +34,13 @@ def idcfs_at(mountpoint: Path) -> Path:
 def read_status(mountpoint: Path) -> dict[str, Any]:
     """What the idcfs at ``mountpoint`` says of itself.
 
+    :raises AccessDenied: if it is another user's.
     :raises IdcfsError: if it does not answer.
     """
     try:
         return mounts.ask(mountpoint, partial(_status_of, mountpoint))
     except PermissionError:
-        raise IdcfsError(f"the idcfs at {mountpoint} belongs to another user") from None
+        raise AccessDenied(f"the idcfs at {mountpoint} belongs to another user") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise IdcfsError(

@@ -39,7 +39,7 @@ def test_commands_options_and_choices() -> None:
     assert completed("idcfs", "completion", "z") == ["zsh"]
 
 
-@pytest.mark.parametrize("command", [("umount",), ("status",), ("warm",), ("path", "--mount")], ids=str)
+@pytest.mark.parametrize("command", [("umount",), ("status",), ("warm",), ("doctor",), ("path", "--mount")], ids=str)
 def test_places_of_mounts(command: tuple[str, ...], mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     assert str(made.path) in completed("idcfs", *command, "")

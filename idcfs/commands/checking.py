@@ -1,0 +1,224 @@
+"""Checks of ``idcfs doctor`` that ask nobody: the kernel's side, packages, the index, directories, mounts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import pwd
+import re
+import shlex
+import shutil
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from .. import mounts, options
+from ..errors import AccessDenied, IdcfsError
+from ..running import read_status
+from ..settings import BLOCKS_NAME, GIB
+from .finding import Finding, fail, ok, warn
+
+FUSE_DEVICE = Path("/dev/fuse")
+FUSE_CONF = Path("/etc/fuse.conf")
+_KERNEL_LIBRARY = "pyfuse3"
+"""The one package whose C library may be missing though it is installed itself."""
+_SHOWN = ("pyfuse3", "idc-index-data")
+"""Packages whose versions are worth a look when all is well."""
+_OLD_DAYS = 240
+"""IDC has a release every two to four months (the dates are in the packaged index)."""
+_FREE_SHARE = 0.05
+"""Of the disk, which the cache leaves free."""
+_DAY_SECONDS = 86_400
+
+
+def fuse_device(device: Path = FUSE_DEVICE) -> Finding:
+    """Whether the kernel lets this user speak FUSE."""
+    check = "fuse device"
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        remedy = "load the kernel's module with 'modprobe fuse', or start the container with --device /dev/fuse"
+        return fail(check, f"{device} is missing", remedy)
+    except PermissionError:
+        if os.geteuid() == 0:  # a container's device rules, whatever the mode
+            return fail(check, f"{device} may not be opened", "start the container with --device /dev/fuse")
+        return fail(check, f"{device} may not be opened by you", f"as root: chmod 666 {device}")
+    except OSError as error:
+        return fail(check, f"{device} cannot be opened: {error.strerror}", "load the module with 'modprobe fuse'")
+    return ok(check, f"{device} can be opened")
+
+
+def fusermount() -> Finding:
+    """Whether there is what mounts for users, and unmounts for all."""
+    check, program = "fusermount3", shutil.which("fusermount3")
+    if program is None:
+        return fail(check, "it is not installed, or not on your PATH", "install the package fuse3")
+    if os.geteuid() == 0:
+        return ok(check, program)
+    status = os.stat(program)
+    if not (status.st_mode & stat.S_ISUID and status.st_uid == 0):
+        return fail(check, f"{program} is not setuid root, so it cannot mount for you", f"as root: chmod u+s {program}")
+    if _has_no_new_privileges():
+        return fail(
+            check, "here no program may gain privileges, so it cannot mount for you", "run without no_new_privs"
+        )
+    return ok(check, f"{program}, setuid root")
+
+
+def _has_no_new_privileges() -> bool:
+    return "NoNewPrivs:\t1" in Path("/proc/self/status").read_text()
+
+
+def other_users(conf: Path = FUSE_CONF) -> Finding:
+    """Whether this user may let others see a mount."""
+    check = "other users"
+    if os.geteuid() == 0:
+        return ok(check, "they see what you mount with -o allow_other")
+    text = ""
+    with suppress(OSError):
+        text = conf.read_text(errors="replace")
+    if re.search(r"^\s*user_allow_other\s*$", text, re.MULTILINE):
+        return ok(check, "they see what you mount with -o allow_other")
+    remedy = f"if they shall, add the line user_allow_other to {conf}, as root"
+    return warn(check, "what you mount, you alone can see: -o allow_other is refused", remedy)
+
+
+def packages() -> Finding:
+    """Whether every package is there, as new as it has to be, and the one that knows the kernel can be loaded."""
+    check, remedy = "packages", "install idcfs anew: pip install --upgrade idcfs"
+    try:
+        wanted = requires("idcfs") or ()
+    except PackageNotFoundError:
+        return fail(check, "idcfs runs from a directory in which it is not installed", "make setup")
+    wrong = [said for requirement in wanted if (said := _wrong_with(requirement))]
+    if wrong:
+        return fail(check, "; ".join(wrong), remedy)
+    try:
+        import_module(_KERNEL_LIBRARY)
+    except ImportError as error:
+        return fail(check, f"{_KERNEL_LIBRARY} cannot be loaded: {error}", "install the package libfuse3-3")
+    shown = ", ".join(f"{name} {version(name)}" for name in _SHOWN)
+    return ok(check, f"idcfs {version('idcfs')}, Python {platform.python_version()}, {shown}")
+
+
+def _wrong_with(requirement: str) -> str:
+    """What is wrong with the package that ``requirement``, of PEP 508, names; empty if nothing, or if it is extra."""
+    found = re.match(r"([\w.-]+)(?:\[[\w, -]*\])?\s*(?:>=\s*([\d.]+))?", requirement)
+    if found is None or "extra ==" in requirement:
+        return ""
+    name, least = found[1], found[2]
+    try:
+        there = version(name)
+    except PackageNotFoundError:
+        return f"{name} is not installed"
+    return f"{name} {there} is older than {least}" if least and _numbers(there) < _numbers(least) else ""
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
+
+
+def packaged_index() -> Finding:
+    """Which release of IDC is listed, and how old that is."""
+    from ..namespace.build import packaged_index as packaged  # here, not above: it loads all of pyarrow
+
+    check, remedy = "index", "pip install --upgrade idc-index-data"
+    try:
+        _, releases = packaged()
+    except (IdcfsError, OSError) as error:
+        return fail(check, str(error), remedy)
+    release = max(releases, default=0)
+    days = max(0, int((time.time() - releases.get(release, 0)) // _DAY_SECONDS))
+    said = f"IDC release {release}, {days:,} days old"
+    if days > _OLD_DAYS:
+        return warn(check, f"{said}: what came later is not listed", remedy)
+    return ok(check, said)
+
+
+def cache(directory: Path, size_bytes: int) -> Finding:
+    """Whether what is fetched can be kept.
+
+    :param size_bytes: of contents, at most.
+    """
+    check = "cache"
+    if (said := _unwritable(directory)) is not None:
+        return fail(check, said, "give another place with --cache-dir, or make it yours")
+    from ..content import upkeep
+
+    try:
+        kept = upkeep.info(directory / BLOCKS_NAME).bytes
+    except IdcfsError as error:
+        return fail(check, str(error), "give another place with --cache-dir")
+    disk = os.statvfs(_nearest(directory))
+    room = max(0, int((disk.f_bavail - disk.f_blocks * _FREE_SHARE) * disk.f_frsize))
+    said = f"{directory}: {_gib(kept)} kept, room for {_gib(room)} more"
+    if room + kept < size_bytes:
+        remedy = "make room on that disk, or give less, or another place with --cache-dir"
+        return warn(check, f"{said}, which is less than --cache-size {_gib(size_bytes)}", remedy)
+    return ok(check, said)
+
+
+def state_directory() -> Finding:
+    """Whether a mount in the background can write its log."""
+    directory = options.log_file(Path("/")).parent
+    if (said := _unwritable(directory)) is not None:
+        return fail("log", said, "make it yours, or set XDG_STATE_HOME, or mount with -f")
+    return ok("log", f"{directory}/<mountpoint>.log")
+
+
+def _unwritable(directory: Path) -> str | None:
+    """Why nothing can be written into ``directory``, which need not exist yet; None if it can."""
+    place = _nearest(directory)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        owner = _owner(place)
+        whose = f", and belongs to {owner}" if error.errno == errno.EACCES and owner else ""
+        return f"{directory} cannot be written: {place} says {error.strerror}{whose}"
+
+
+def _nearest(directory: Path) -> Path:
+    """``directory``, or the first above it that exists."""
+    return next(place for place in (directory, *directory.parents) if os.path.exists(place))
+
+
+def _owner(place: Path) -> str:
+    with suppress(OSError, KeyError):
+        return pwd.getpwuid(place.stat().st_uid).pw_name
+    return ""
+
+
+def all_mounts() -> list[Finding]:
+    """Every idcfs of the machine."""
+    return [mounted(place) for place in mounts.idcfs_mounts()] or [ok("mounts", "no idcfs is mounted")]
+
+
+def mounted(place: Path) -> Finding:
+    """Whether the idcfs at ``place`` answers, and its servers do."""
+    check, quoted = "mount", shlex.quote(str(place))
+    found = mounts.mount_at(place)
+    if found is None or found.filesystem_type != mounts.FILESYSTEM_TYPE:
+        return warn(check, f"no idcfs is mounted at {place}", f"idcfs mount {quoted}")
+    try:
+        if mounts.is_stale(place):
+            return fail(check, f"{place}: its process has died", f"idcfs umount {quoted}")
+        report = read_status(place)
+    except AccessDenied:
+        return ok(check, f"{place} belongs to another user")
+    except IdcfsError:
+        return fail(check, f"{place} does not answer", f"idcfs umount --lazy {quoted}")
+    away = [one for one in report.get("circuits", []) if one["open"]]
+    if away:
+        said = "; ".join(f"{one['archive']} is not asked at present: {one['why']}" for one in away)
+        return warn(check, f"{place}: {said}", f"to ask at once: kill -HUP {report['pid']}")
+    return ok(check, f"{place} answers, process {report['pid']}")
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:,.1f} GiB"
