@@ -10,15 +10,19 @@ export VENV
 # Debian keeps Orthanc in a place that a user's own path does not lead to.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+unit_kind := $(if $(filter 0,$(shell id -u)),system,user)
+user_units := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/systemd/user
+UNIT_DIR ?= $(if $(filter system,$(unit_kind)),/etc/systemd/system,$(user_units))
+
 bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount test lint format bench clean distclean
+.PHONY: help setup setup-dev demo mount install-service test lint format bench clean distclean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+		while IFS='|' read -r target text; do printf '  make %-16s %s\n' "$$target" "$$text"; done
 
 setup:  ## Install what `idcfs mount` needs, and nothing else
 	@scripts/setup.sh runtime
@@ -33,6 +37,13 @@ mount: setup  ## Mount all of IDC at MOUNTPOINT (default ~/idc), with MOUNT_ARGS
 	@mkdir -p "$(MOUNTPOINT)" 2>/dev/null || true
 	@$(bin)/idcfs mount "$(MOUNTPOINT)" $(MOUNT_ARGS)
 	@echo "The Imaging Data Commons is mounted at $(MOUNTPOINT); take it off with: $(bin)/idcfs umount $(MOUNTPOINT)"
+
+install-service:  ## Let systemd mount: root's for the machine, else yours (after make setup; README, "Fits the system")
+	@test -x $(bin)/idcfs || { echo "make setup first" >&2; exit 2; }
+	@mkdir -p "$(UNIT_DIR)"
+	@sed "s|/usr/local/bin/idcfs|$(abspath $(bin)/idcfs)|" scripts/systemd/$(unit_kind)/idcfs@.service \
+		>"$(UNIT_DIR)/idcfs@.service"
+	@echo "written: $(UNIT_DIR)/idcfs@.service"
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)

@@ -130,6 +130,7 @@ list_missing() {
         need curl have curl
         need attr have getfattr
         need rsync have rsync
+        need systemd have systemd-analyze
     fi
 }
 
