@@ -18,7 +18,7 @@ bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount install-service test lint format bench clean distclean
+.PHONY: help setup setup-dev demo mount install-service man test lint format bench clean distclean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -44,6 +44,9 @@ install-service:  ## Let systemd mount: root's for the machine, else yours (afte
 	@sed "s|/usr/local/bin/idcfs|$(abspath $(bin)/idcfs)|" scripts/systemd/$(unit_kind)/idcfs@.service \
 		>"$(UNIT_DIR)/idcfs@.service"
 	@echo "written: $(UNIT_DIR)/idcfs@.service"
+
+man: setup-dev  ## Write docs/idcfs.1 anew, from what --help says
+	@$(python) -m scripts.manpage >docs/idcfs.1
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)

@@ -131,6 +131,7 @@ list_missing() {
         need attr have getfattr
         need rsync have rsync
         need systemd have systemd-analyze
+        need groff-base have groff
     fi
 }
 

@@ -1,0 +1,52 @@
+"""The man page is what ``--help`` says, and what man can show."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from idcfs.cli import main
+from scripts.manpage import page
+
+CHECKOUT = Path(__file__).parents[1]
+PAGE = CHECKOUT / "docs" / "idcfs.1"
+
+
+@pytest.fixture(scope="module")
+def shown() -> str:
+    """As it is read."""
+    command = ["groff", "-ww", "-man", "-Tutf8", "-P-cbou", "-rLL=1000n", str(PAGE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_it_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run 'make man'"
+
+
+def test_every_command_and_option_is_in_it(shown: str) -> None:
+    for command in main.commands.values():
+        assert f"idcfs {command.name}" in shown
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                for word in (*parameter.opts, *parameter.secondary_opts):
+                    assert word in shown
+
+
+@pytest.mark.parametrize("text", ["~/.cache/idcfs", "Modality = 'CT'", "--cache-dir DIR", "[MOUNTPOINT]…", "{bucket}"])
+def test_what_is_to_be_typed_stands_as_it_is_typed(text: str, shown: str) -> None:
+    assert text in shown
+
+
+def test_it_is_ascii() -> None:
+    assert PAGE.read_bytes().isascii()
+
+
+def test_the_wheel_installs_it() -> None:
+    wheel = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["shared-data"]["docs/idcfs.1"] == "share/man/man1/idcfs.1"
