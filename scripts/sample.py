@@ -1,0 +1,115 @@
+"""The sample archive as users have it: a home directory with the archive mounted at ``~/idc``, and nothing beyond.
+
+What the documents show comes from here: their examples are run by the tests (tests/mount/test_documents.py), their
+pictures are made by ``scripts.session`` and ``scripts.pictures``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.harness import COMMAND_SECONDS, Mount, mounted
+from tests.data import sample_archive, whole_slide, write_index
+from tests.twin.client import Twin
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+NOWHERE = "http://127.0.0.1:9/dicomWeb"
+"""An archive that nobody serves: what a command in such a home does cannot reach the real one."""
+_END = "\x01"
+"""Stands behind what a command printed; no program here prints it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A user's home directory, with ``~/idc`` mounted."""
+
+    path: Path
+    mount: Mount
+    env: Mapping[str, str]
+    """What the user's programs find in their environment: ``idcfs`` is on the PATH."""
+
+    def session(self, commands: Sequence[str]) -> list[tuple[str, int]]:
+        """What each of ``commands`` of one bash prints, and its exit code; fewer, if bash ends early.
+
+        Printed is what comes on stdout and stderr, with the home directory as ``~``.
+        """
+        script = "exec 2>&1\n" + "".join(f"{command}\nprintf '{_END}%d{_END}' $?\n" for command in commands)
+        printed = self.run(["bash", "-c", script]).split(_END)
+        return [(output, int(code)) for output, code in zip(printed[:-1:2], printed[1::2], strict=True)]
+
+    def run(self, command: Sequence[str]) -> str:
+        """What a program prints that is started in the home directory, as in ``session``; whatever its exit code."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return done.stdout.replace(str(self.path), "~")
+
+
+def make_sample(place: Path) -> tuple[Path, Path]:
+    """The archive of ``make demo`` and a slide of three levels, below ``place``: its directory, and its index."""
+    source = sample_archive(place / "source")
+    whole_slide(source / "slides_twin" / "slide", across=4)
+    return source, write_index(source, place / "index.parquet")
+
+
+@contextlib.contextmanager
+def sample_home(place: Path) -> Iterator[Home]:
+    """A home below ``place``, an empty directory, where ``~/idc`` is the sample archive.
+
+    :raises Failure: if it cannot be mounted, or has to be taken off by force.
+    """
+    source, index = make_sample(place)
+    with Twin(data=source) as twin, home_over(twin.url, index, place) as home:
+        yield home
+
+
+@contextlib.contextmanager
+def home_over(url: str, index: Path, place: Path) -> Iterator[Home]:
+    """A home below ``place`` where ``~/idc`` is what the archive at ``url`` and ``index`` hold.
+
+    :raises Failure: if it cannot be mounted, or has to be taken off by force.
+    """
+    path = place.resolve() / "home"
+    path.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "IDCFS_"))}
+    env |= {"HOME": str(path), "PATH": f"{_commands(place / 'bin')}:{env['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    env |= {"IDCFS_PROXY_URL": NOWHERE, "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
+    options = ("--archive", url, "--index", index, "--cache-dir", path / ".cache" / "idcfs")
+    try:
+        with mounted(path / "idc", *options, state_dir=path / ".local" / "state", env=env) as mount:
+            yield Home(path, mount, env)
+    finally:
+        _take_off_others(path)
+
+
+def _commands(directory: Path) -> Path:
+    """A directory with ``idcfs`` and ``python3``, those of this checkout."""
+    directory.mkdir()
+    python = shlex.quote(sys.executable)
+    for name, command in (("idcfs", f"{python} -m idcfs"), ("python3", python)):
+        (directory / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (directory / name).chmod(0o755)
+    return directory
+
+
+def _take_off_others(home: Path) -> None:
+    """What was mounted below ``home`` and is still there: an example that failed half-way leaves its own."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for mountpoint in [line.split(" ")[4] for line in lines]:
+        if mountpoint.startswith(f"{home}/"):
+            subprocess.run(["fusermount3", "-u", "-z", mountpoint], check=False)
