@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,18 @@ def test_the_demo_sees_the_same_everywhere() -> None:
     done = program("scripts.demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything matched" in done.stdout
+
+
+def test_the_session_in_the_readme_is_as_shown(tmp_path: Path) -> None:
+    done = program("scripts.session", str(tmp_path / "session.svg"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words_in(tmp_path / "session.svg") == words_in(CHECKOUT / "docs" / "session.svg")
+
+
+def words_in(picture: Path) -> list[str]:
+    """What an SVG says, but for numbers, of which some are of seconds and bytes, and blanks."""
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", picture.read_text())
+    return [re.sub(r"([\d.,]|&#160;)+", "", text) for text in texts]
 
 
 def test_the_benchmark_measures() -> None:
