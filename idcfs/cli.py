@@ -170,10 +170,11 @@ def main() -> None:
 )
 @click.option(
     "-o",
+    "--options",
     "fuse_options",
     multiple=True,
     metavar="OPTION,…",
-    help="Mount options, such as allow_other or nonempty.",
+    help="Mount options, such as allow_other or nonempty; uid=, gid= and umask= say whose everything is shown to be.",
 )
 @click.option(
     "--metrics-port",

@@ -21,9 +21,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, StatvfsData
 
-from .errors import Damaged, IdcfsError, NotFound, errno_of
+from .errors import Damaged, IdcfsError, NotFound, UsageError, errno_of
 from .filesystem import Filesystem
-from .settings import BLOCK_BYTES
+from .settings import BLOCK_BYTES, Owner
 from .stats import Stats
 from .views.view import Attributes, Kind
 
@@ -38,12 +38,13 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
-_MODES = {
-    Kind.DIRECTORY: pyfuse3.ModeT(stat.S_IFDIR | 0o555),
-    Kind.FILE: pyfuse3.ModeT(stat.S_IFREG | 0o444),
-    Kind.LINK: pyfuse3.ModeT(stat.S_IFLNK | 0o777),  # symlink(7)
-}
+_MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444}
+_LINK_MODE = stat.S_IFLNK | 0o777  # symlink(7): nobody looks at them
 _STATFS_UNIT = 4096
+_NOT_SHARED = (
+    "-o allow_other, or allow_root: this machine lets only root share a mount; "
+    "for others, root has to write the line user_allow_other into /etc/fuse.conf"
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +87,14 @@ class Adapter(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, filesystem: Filesystem, stats: Stats) -> None:
+    def __init__(self, filesystem: Filesystem, stats: Stats, owner: Owner) -> None:
         super().__init__()
         self.stats = stats
         self._filesystem = filesystem
-        self._uid = os.getuid()
-        self._gid = os.getgid()
+        self._uid = os.getuid() if owner.uid is None else owner.uid
+        self._gid = os.getgid() if owner.gid is None else owner.gid
+        self._modes = {kind: pyfuse3.ModeT(mode & ~owner.umask) for kind, mode in _MODES.items()}
+        self._modes[Kind.LINK] = pyfuse3.ModeT(_LINK_MODE)
 
     def errno_for(self, what: str, error: IdcfsError) -> int:
         """The errno that ``error`` of the call ``what`` is answered with; counted, and told in the log once."""
@@ -206,7 +209,7 @@ class Adapter(pyfuse3.Operations):
         entry.generation = 0
         entry.entry_timeout = LASTING_SECONDS
         entry.attr_timeout = LASTING_SECONDS if attributes.lasting else PROVISIONAL_SECONDS
-        entry.st_mode = _MODES[attributes.kind]
+        entry.st_mode = self._modes[attributes.kind]
         entry.st_nlink = 1  # for a directory: "not counted", so that nobody infers a number of subdirectories from it
         entry.st_uid = self._uid
         entry.st_gid = self._gid
@@ -241,18 +244,22 @@ def _stderr_into(lines: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str]) -> Iterator[None]:
+def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str], source_name: str) -> Iterator[None]:
     """Mount ``adapter`` at ``mountpoint`` and unmount it at the end, however that comes.
 
+    :param source_name: what the mount table has in the place of a device.
     :raises IdcfsError: if the kernel or libfuse refuses, with what libfuse says.
     """
+    name = source_name.replace("\\", r"\\")  # libfuse reads escapes
     said: list[str] = []
     try:
         with _stderr_into(said):
             pyfuse3.init(
-                adapter, str(mountpoint), {*options, "default_permissions", "ro", "fsname=idcfs", "subtype=idcfs"}
+                adapter, str(mountpoint), {*options, "default_permissions", "ro", f"fsname={name}", "subtype=idcfs"}
             )
     except RuntimeError as error:
+        if any("user_allow_other" in line for line in said):
+            raise UsageError(_NOT_SHARED) from None
         raise IdcfsError(f"cannot mount at {mountpoint}: {said[-1] if said else error}") from None
     for line in said:
         log.warning("%s", line)

@@ -7,12 +7,12 @@ characters that are neither letters nor digits may stand in it, so that where a 
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import UsageError
+from .nearest import did_you_mean
 from .settings import DEFAULT_LAYOUT
 
 PATH_COLUMNS = ("collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -126,9 +126,8 @@ def _complaint(rest: str) -> str:
     written = re.match(r"%\w*", rest)
     if not written:
         return f"{rest[:20]!r} is neither a placeholder nor one of the characters between them, like - and _"
-    names = {name.casefold(): name for name in COLUMNS}
-    near = difflib.get_close_matches(written[0][1:].casefold(), names, n=1, cutoff=0.5)
-    hint = f"did you mean %{names[near[0]]}?" if near else f"there are {', '.join(f'%{name}' for name in COLUMNS)}"
+    near = did_you_mean(written[0][1:], COLUMNS, "%")
+    hint = near or f"there are {', '.join(f'%{name}' for name in COLUMNS)}"
     return f"no placeholder {written[0]}; {hint}"
 
 

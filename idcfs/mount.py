@@ -127,7 +127,7 @@ async def _serve(
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
         obey = partial(signals.obey, ends=ends, ask_again=partial(_ask_again, archive, settings), tell=stats.line)
-        await _answer(fuse.Adapter(filesystem, stats), settings, obey, ready)
+        await _answer(fuse.Adapter(filesystem, stats, settings.owner), settings, obey, ready)
         nursery.cancel_scope.cancel()
 
 
@@ -207,7 +207,7 @@ async def _answer(
     mountpoint = settings.mountpoint
     with (
         signals.received() as numbers,
-        fuse.mounted(adapter, mountpoint, settings.fuse_options),
+        fuse.mounted(adapter, mountpoint, settings.fuse_options, settings.source_name),
     ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey, numbers, nursery.cancel_scope.cancel)

@@ -1,4 +1,4 @@
-"""What users write on the command line, as values: archives, sizes, FUSE options, places."""
+"""What users write on the command line, as values: archives, sizes, places; what ``-o`` takes is in fuse_options."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import platformdirs
 from . import mounts
 from .cohort import Cohort, take_manifest
 from .errors import UsageError
+from .fuse_options import parse_fuse_options
 from .layout import parse_layout
 from .settings import (
     AWS,
@@ -60,16 +61,6 @@ _GOOGLE_STORE = re.compile(
 )
 _GOOGLE_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,127}")
 
-_NONEMPTY = "nonempty"
-FUSE_OPTIONS = frozenset(
-    {"allow_other", "allow_root", "auto_unmount", "default_permissions", _NONEMPTY, "ro"}
-    | {"atime", "noatime", "dev", "nodev", "exec", "noexec", "suid", "nosuid"}
-)
-"""What ``-o`` takes, all without a value; ``nonempty`` is ours, the rest libfuse's.
-
-Not ``subtype``: commands find the mount by its type.
-"""
-
 
 class MountOptions(TypedDict):
     """The options of ``idcfs mount`` as they are given, each by its name."""
@@ -106,7 +97,7 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         raise UsageError(f"--index is empty: give {PACKAGED}, {QIDO} or the path of a parquet file")
     mountpoint = mounts.absolute(mountpoint)
     timeout = timeout_seconds(given["timeout"])
-    options = fuse_options(given["fuse_options"])
+    fuse = parse_fuse_options(given["fuse_options"])
     cache_dir = _cache_dir(given["cache_dir"], mountpoint)
     archive = archive_settings(given["archive"], given["idc_version"], given["google_store"], given["quota_project"])
     return MountSettings(
@@ -125,8 +116,10 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         source=source_settings(
             given["content"], given["bucket"], exact_sizes=given["exact_sizes"], archive=archive, index=index
         ),
-        fuse_options=tuple(option for option in options if option != _NONEMPTY),
-        may_hide_files=_NONEMPTY in options,
+        fuse_options=fuse.flags,
+        source_name=fuse.source_name,
+        owner=fuse.owner,
+        may_hide_files=fuse.may_hide_files,
         offline=given["offline"],
         log_file=None if foreground else log_file(mountpoint),
         metrics_port=given["metrics_port"],
@@ -362,21 +355,6 @@ def timeout_seconds(seconds: float) -> float:
     if not least <= seconds <= most:  # nor is nan
         raise UsageError(f"--timeout {seconds:g}: give {least:g} to {most:.0f} seconds")
     return seconds
-
-
-def fuse_options(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The single options of ``-o a,b=c -o d``.
-
-    :raises UsageError: for one that does not exist, or has a value.
-    """
-    options = [option.strip() for text in texts for option in text.split(",") if option.strip()]
-    for option in options:
-        name, equals, _ = option.partition("=")
-        if name not in FUSE_OPTIONS:
-            raise UsageError(f"-o {option}: no such option; there are {', '.join(sorted(FUSE_OPTIONS))}")
-        if equals:
-            raise UsageError(f"-o {option}: {name} takes no value")
-    return tuple(options)
 
 
 def default_cache_dir() -> Path:

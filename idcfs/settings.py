@@ -43,6 +43,8 @@ METRICS_HOST = "127.0.0.1"
 """Metrics are for this machine alone: nobody is asked who he is."""
 METRICS_PATH = "/metrics"
 """Where Prometheus looks for them."""
+SOURCE_NAME = "idcfs"
+"""What the mount table has in the place of a device, unless told otherwise."""
 BLOCKS_NAME = "blocks"
 """The directory of file contents in the cache directory."""
 STORE_NAME = "series.sqlite"
@@ -193,6 +195,18 @@ class ContentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose everything in the mount is, as ``stat`` shows it."""
+
+    uid: int | None = None
+    """None: of who mounts."""
+    gid: int | None = None
+    """None: the group of who mounts."""
+    umask: int = 0
+    """Permission bits that nothing has."""
+
+
+@dataclass(frozen=True, slots=True)
 class MountSettings:
     """What ``idcfs mount`` was asked for."""
 
@@ -210,6 +224,9 @@ class MountSettings:
     source: SourceSettings = field(default_factory=SourceSettings)
     fuse_options: tuple[str, ...] = ()
     """For libfuse."""
+    source_name: str = SOURCE_NAME
+    """What the mount table has in the place of a device."""
+    owner: Owner = field(default_factory=Owner)
     may_hide_files: bool = False
     """Whether the mountpoint may be a directory that is not empty."""
     offline: bool = False

@@ -1,4 +1,4 @@
-"""What users write: sizes, FUSE options, timeouts, and what is said of the cache."""
+"""What users write: sizes, timeouts, and what is said of the cache."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from idcfs import cli, mounts, options
+from idcfs import cli, options
 from idcfs.errors import UsageError
-from idcfs.settings import GIB, MIB, ContentSettings, MountSettings
+from idcfs.settings import GIB, MIB, ContentSettings
+from tests.served import settings_of
 
 
 @pytest.mark.parametrize(
@@ -59,27 +60,6 @@ def test_memory_for_contents_cannot_be_none() -> None:
         options.memory_cache_bytes("0")
 
 
-def test_fuse_options_are_single_whatever_way_they_were_given() -> None:
-    given = ("ro,allow_other", " nonempty ", "noatime,", "")
-    assert options.fuse_options(given) == ("ro", "allow_other", "nonempty", "noatime")
-    assert options.fuse_options(()) == ()
-
-
-@pytest.mark.parametrize(
-    "text", ["rw", "allow_others", "ro,=1", "ro;nonempty", "RO", "subtype=x", "fsname=x", "max_read=4096"]
-)
-def test_a_fuse_option_that_does_not_exist_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"no such option; there are allow_other, "):
-        options.fuse_options((text,))
-
-
-@pytest.mark.parametrize("option", sorted(options.FUSE_OPTIONS))
-@pytest.mark.parametrize("value", ["", "0", "1"])
-def test_a_fuse_option_with_a_value_is_refused(option: str, value: str) -> None:
-    with pytest.raises(UsageError, match=f"-o {option}={value}: {option} takes no value"):
-        options.fuse_options((f"{option}={value}",))
-
-
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 86_400.0])
 def test_a_timeout_is_what_can_be_waited_for(seconds: float) -> None:
     assert options.timeout_seconds(seconds) == seconds
@@ -113,20 +93,6 @@ def test_a_bad_value_is_one_line(
     assert stderr.startswith("idcfs: ")
     assert len(stderr.splitlines()) == 1
     assert said in stderr
-
-
-def settings_of(*words: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> MountSettings:
-    """What ``idcfs mount`` with these words would serve."""
-    served: list[MountSettings] = []
-    monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    monkeypatch.setattr(mounts, "prepare", lambda *_, **__: False)
-    monkeypatch.setattr("idcfs.logs.start", lambda *_: None)
-    monkeypatch.setattr(cli, "_serve", lambda settings, *_: served.append(settings))
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["mount", "-f", str(home / "mnt"), *words])
-    assert ended.value.code == 0
-    (settings,) = served
-    return settings
 
 
 def test_what_is_said_of_the_cache_is_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

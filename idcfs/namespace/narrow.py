@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from ..cohort import Cohort, Manifest
 from ..errors import UsageError
+from ..nearest import did_you_mean
 from .manifest import read_manifest
 
 _SHOWN = 3
@@ -42,9 +42,7 @@ def _in_collections(column: Any, wanted: tuple[str, ...]) -> Any:
     known = pc.unique(column).to_pylist()
     for name in wanted:
         if name not in known:
-            folded = {one.casefold(): one for one in known}
-            near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-            hint = f"; did you mean {folded[near[0]]}?" if near else ""
+            hint = f"; {meant}" if (meant := did_you_mean(name, known)) else ""
             raise UsageError(f"--collection {name}: the index has no such collection{hint}")
     return _among(column, list(wanted))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idcfs import mounts
-from idcfs.options import FUSE_OPTIONS
+from idcfs.fuse_options import FUSE_OPTIONS
 from scripts.harness import IDCFS, is_mounted, run, status
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker

@@ -210,7 +210,7 @@ def test_a_fault_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_what_libfuse_says_is_in_the_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "missing"
-    with pytest.raises(IdcfsError) as caught, fuse.mounted(cast("fuse.Adapter", object()), missing, ()):
+    with pytest.raises(IdcfsError) as caught, fuse.mounted(cast("fuse.Adapter", object()), missing, (), ""):
         pass
     assert str(caught.value).startswith(f"cannot mount at {missing}: ")
     assert os.strerror(errno.ENOENT) in str(caught.value)

@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,38 @@ class User:
 
     def run(self, *words: str | Path) -> str:
         """What a command of theirs prints."""
+        return run([*self._prefix, *words], env=self._env(), cwd=self.home)
+
+    def process(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command of theirs, whatever comes of it."""
+        return self._ended([_whole(self._prefix[0]), *self._prefix[1:], *words] if self._prefix else [*words], env)
+
+    def process_beside(self, fuse_conf: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """The same, where ``fuse_conf`` is /etc/fuse.conf; what it mounts ends with it."""
+        script = 'mount --bind "$0" /etc/fuse.conf && "$@"; code=$?; fusermount3 -u -q -z mnt; exit $code'
+        return self._ended(["unshare", "--mount", "sh", "-c", script, fuse_conf, *self._prefix, *words], {})
+
+    def _ended(self, words: Sequence[str | Path], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(word) for word in words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.home,
+            env={**self._env(), **env},
+        )
+
+    def _env(self) -> dict[str, str]:
         places = {"XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "HOME": "."}
-        env = {**os.environ, **{name: str(self.home / place) for name, place in places.items()}}
-        return run([*self._prefix, *words], env=env, cwd=self.home)
+        return {**os.environ, **{name: str(self.home / place) for name, place in places.items()}}
+
+
+def _whole(command: str) -> str:
+    """Where ``command`` is, for when PATH does not say."""
+    found = shutil.which(command)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -71,3 +101,28 @@ def test_a_user_without_privileges_mounts_reads_and_unmounts(
     user.run(*IDCFS, "umount", mountpoint)
     assert not is_mounted(mountpoint)
     assert logs(user.home / "state").count("the kernel's defaults stay") == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another /etc/fuse.conf takes root")
+@pytest.mark.parametrize("option", ["allow_other", "allow_root"])
+def test_a_mount_is_shared_only_where_root_lets_users(
+    option: str, user: User, twin: Twin, sample_index: Path, tmp_path: Path
+) -> None:
+    """What /etc/fuse.conf says, told by one of our own, in a mount namespace that ends with the test."""
+    shutil.copyfile(sample_index, user.home / "index.parquet")
+    words = ["mount", "mnt", "--archive", twin.url, "--index", "index.parquet", "-o", option]
+    for config, code in (("", 2), ("user_allow_other\n", 0)):
+        (tmp_path / "fuse.conf").write_text(config)
+        done = user.process_beside(tmp_path / "fuse.conf", *IDCFS, *words)
+        assert done.returncode == code
+        said = (
+            "idcfs: -o allow_other, or allow_root: this machine lets only root share a mount; for others, root has to "
+        )
+        assert done.stderr == ("" if code == 0 else f"{said}write the line user_allow_other into /etc/fuse.conf\n")
+
+
+def test_without_fusermount3_there_is_one_line(user: User) -> None:
+    done = user.process(sys.executable, *IDCFS[1:], "mount", user.home / "mnt", PATH="/nonexistent")
+    assert done.returncode == 2
+    assert done.stderr == "idcfs: fusermount3 is missing: install the package fuse3\n"
+    assert not (user.home / "mnt").exists()
