@@ -23,9 +23,11 @@ from .commands.cache import cache, cache_dir_option
 from .commands.completing import Mountpoint, complete_collection
 from .commands.completion import completion
 from .commands.doctor import doctor
+from .commands.config import config
 from .commands.info import info, path
 from .commands.status import status
 from .commands.warm import warm
+from .config import Configured
 from .console import OneLine, Place, say
 from .daemon import run_detached
 from .errors import IdcfsError
@@ -55,7 +57,7 @@ def main() -> None:
     """Public cancer imaging as files: mount the NCI Imaging Data Commons, or any DICOMweb server, read-only."""
 
 
-@main.command(short_help="Mount an archive at a directory.")
+@main.command(cls=Configured, short_help="Mount an archive at a directory.")
 @click.argument("mountpoint", type=Place(path_type=Path))
 @click.option(
     "--archive",
@@ -195,7 +197,7 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
 
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened. The log is
     ~/.local/state/idcfs/MOUNTPOINT.log (XDG), with - for /. IDCFS_PROXY_URL in the environment takes the place of the
-    proxy's address.
+    proxy's address. All options may be set in ~/.config/idcfs/config.toml or in the environment: see 'idcfs config'.
     """
     settings = options.mount_settings(mountpoint, given, foreground=foreground)
     _fix_google_places()
@@ -233,6 +235,7 @@ main.add_command(warm)
 main.add_command(cache)
 main.add_command(doctor)
 main.add_command(completion)
+main.add_command(config)
 
 
 def _fix_google_places() -> None:

@@ -41,7 +41,8 @@ from .settings import (
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 
-_PROXY_VARIABLE = "IDCFS_PROXY_URL"
+PROXY_VARIABLE = "IDCFS_PROXY_URL"
+"""No option, but may say where the proxy is."""
 _APP_ENGINE_BYTES = 32 * MIB
 """What App Engine sends at most in one answer, by its documentation; the proxy runs there."""
 MIN_CACHE_BYTES = 2 * BLOCK_BYTES
@@ -232,11 +233,11 @@ def _is_this_machine(host: str) -> bool:
 
 def _proxy_url() -> str:
     """IDC's public proxy, or what the environment says has taken its place."""
-    url = os.environ.get(_PROXY_VARIABLE, "")
+    url = os.environ.get(PROXY_VARIABLE, "")
     if not url:
         return PROXY_URL
     if not _is_base_url(url):
-        raise UsageError(f"{_PROXY_VARIABLE} is not the URL of a DICOMweb root (http:// or https://, no password)")
+        raise UsageError(f"{PROXY_VARIABLE} is not the URL of a DICOMweb root (http:// or https://, no password)")
     return url.rstrip("/")
 
 

@@ -19,7 +19,18 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from scripts.harness import IDCFS, Failure, Mount, end_on_signals, in_bytes, mounted, need_fuse, run, scratch_directory
+from scripts.harness import (
+    IDCFS,
+    Failure,
+    Mount,
+    end_on_signals,
+    in_bytes,
+    mounted,
+    need_fuse,
+    run,
+    scratch_directory,
+    without_settings,
+)
 from tests.data import sample_archive, write_index
 from tests.twin.client import Twin
 
@@ -31,6 +42,7 @@ def main() -> int:
     end_on_signals()
     try:
         need_fuse()
+        without_settings()
         with scratch_directory("idcfs-demo-") as scratch:
             demo(scratch)
     except Failure as error:

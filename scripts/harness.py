@@ -141,6 +141,13 @@ def is_mounted(path: Path) -> bool:
     return any(line.split(b" ")[4] == wanted for line in lines if line)
 
 
+def without_settings() -> None:
+    """Neither the file of whoever runs this nor their environment is to set anything for ``idcfs mount``."""
+    os.environ["XDG_CONFIG_HOME"] = os.devnull  # in which there is no file
+    for name in [name for name in os.environ if name.startswith("IDCFS_")]:
+        del os.environ[name]
+
+
 def need_fuse() -> None:
     """:raises Failure: if nothing can be mounted here."""
     if not Path("/dev/fuse").exists():

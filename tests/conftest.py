@@ -9,6 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from scripts.harness import without_settings
 from tests.data import ct_series, pydicom_files, sample_archive, whole_slide, write_index
 from tests.orthanc import Orthanc
 from tests.tokens import TokenEndpoint
@@ -18,6 +19,12 @@ from tests.twin.client import Twin
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The walk over the whole index first: it takes longest, and of tests in parallel the last ones run alone."""
     items.sort(key=lambda item: item.path.name != "test_real_index.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings() -> None:
+    """Every mount is made with what its test says."""
+    without_settings()
 
 
 @pytest.fixture(scope="session")

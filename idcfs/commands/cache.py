@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from .. import mounts, options, running
+from ..config import Configured
 from ..console import Bar, Place, printable, say
 from ..errors import IdcfsError, UsageError
 from ..settings import BLOCKS_NAME, QIDO, STORE_NAME
@@ -40,7 +41,7 @@ def cache() -> None:
     """Look at, empty or check what mounts keep on disk."""
 
 
-@cache.command()
+@cache.command(cls=Configured)
 @cache_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def info(cache_dir: Path | None, as_json: bool) -> None:
@@ -73,7 +74,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
         click.echo(f"  {name.replace('_', ' '):<18}{report[name]:>18,}  {meaning}")
 
 
-@cache.command(short_help="Remove contents, lists and sizes.")
+@cache.command(cls=Configured, short_help="Remove contents, lists and sizes.")
 @cache_dir_option
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
@@ -104,7 +105,7 @@ def clear(cache_dir: Path | None) -> None:
             say(f"{mountpoint} does not write again what its server lists: mount it again before 'idcfs warm'")
 
 
-@cache.command(short_help="Read all of it; remove what is damaged.")
+@cache.command(cls=Configured, short_help="Read all of it; remove what is damaged.")
 @cache_dir_option
 def verify(cache_dir: Path | None) -> None:
     """Read all contents; remove what is damaged, which is then fetched again when it is needed."""

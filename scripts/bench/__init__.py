@@ -19,7 +19,7 @@ import httpx
 from scripts.bench import crowds, fetching, listings, reaching, rereading
 from scripts.bench.measuring import Bench, Skipped
 from scripts.bench.table import table
-from scripts.harness import Failure, end_on_signals, in_bytes, need_fuse, scratch_directory
+from scripts.harness import Failure, end_on_signals, in_bytes, need_fuse, scratch_directory, without_settings
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "first-time": listings.first_time,
@@ -48,6 +48,7 @@ def main(runs: int, only_list: bool, scenarios: tuple[str, ...]) -> None:
     end_on_signals()
     try:
         need_fuse()
+        without_settings()
         with scratch_directory("idcfs-bench-") as scratch:
             bench = Bench(runs, scratch)
             failed = measure(bench, scenarios or tuple(SCENARIOS))

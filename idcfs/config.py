@@ -1,0 +1,212 @@
+"""Settings that were not given on the command line: the user's file, and the environment, which goes before it.
+
+Both know them by the long options of ``idcfs mount``: ``cache-size`` in the file is ``IDCFS_CACHE_SIZE`` in the
+environment. Whichever command has one of these options takes it from there as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import platformdirs
+from click.core import ParameterSource
+
+from .errors import UsageError
+from .nearest import did_you_mean
+
+_PREFIX = "IDCFS_"
+_ONLY_GIVEN = frozenset({"foreground"})
+"""Options that say how one command is run, and so are no settings."""
+_META = "idcfs.elsewhere"
+"""Where a command's context has what was found elsewhere."""
+
+
+class Setting(NamedTuple):
+    """What the file or the environment says of one option."""
+
+    value: Any
+    source: str
+    """``file`` or ``environment``."""
+    place: str
+    """Where exactly, in words."""
+
+
+def config_file() -> Path:
+    """The user's file of settings (XDG); it need not be there."""
+    return platformdirs.user_config_path("idcfs") / "config.toml"
+
+
+def mount_command(ctx: click.Context) -> click.Command:
+    """``idcfs mount``, whose options are the settings."""
+    root = ctx.find_root().command
+    assert isinstance(root, click.Group)
+    return root.commands["mount"]
+
+
+def settable(ctx: click.Context) -> dict[str, click.Option]:
+    """The options that may be set elsewhere, by their long names without dashes."""
+    return {long_name(one): one for one in options_of(mount_command(ctx)) if one.name not in _ONLY_GIVEN}
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    """The options of ``command``, in their order."""
+    return [one for one in command.params if isinstance(one, click.Option)]
+
+
+def long_name(option: click.Option) -> str:
+    """``cache-size`` of ``--cache-size``."""
+    return next(word for word in option.opts if word.startswith("--")).removeprefix("--")
+
+
+def variable(name: str) -> str:
+    """What ``cache-size`` is called in the environment."""
+    return _PREFIX + name.replace("-", "_").upper()
+
+
+def elsewhere(known: dict[str, click.Option]) -> dict[str, Setting]:
+    """What the file and the environment say, by the options' names in Python.
+
+    :param known: what there is to set, by long name.
+    :raises UsageError: if the file cannot be used.
+    """
+    return _of_file(config_file(), known) | _of_environment(known)
+
+
+def unknown_variables(known: Iterable[str], others: Collection[str]) -> list[str]:
+    """A line for each variable that looks like a setting but is none.
+
+    :param known: what there is to set, by long name.
+    :param others: variables that are used, but are no settings.
+    """
+    bare = [variable(name).removeprefix(_PREFIX) for name in known]
+    lines = []
+    for name in sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in others):
+        if (rest := name.removeprefix(_PREFIX)) not in bare:
+            hint = did_you_mean(rest, bare, _PREFIX)
+            lines.append(f"{name} in the environment is no setting" + (hint and f"; {hint}"))
+    return lines
+
+
+class Configured(click.Command):
+    """A command whose options the file and the environment may set; what goes wrong with those names them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):  # help is for whom it fails, too
+            ctx.meta[_META] = found = elsewhere(settable(ctx))
+            own = {one.name for one in self.params}
+            ctx.default_map = {name: setting.value for name, setting in found.items() if name in own}
+        with naming_places(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with naming_places(ctx):
+            return super().invoke(ctx)
+
+
+def setting_of(ctx: click.Context, option: click.Option) -> Setting | None:
+    """What set ``option`` of this command from elsewhere; None if nothing did, or the command line goes before it."""
+    if ctx.get_parameter_source(option.name) is not ParameterSource.DEFAULT_MAP:
+        return None
+    found: dict[str, Setting] = ctx.meta[_META]
+    return found[option.name]
+
+
+@contextmanager
+def naming_places(ctx: click.Context) -> Iterator[None]:
+    """Whatever is wrong with an option that was set elsewhere is told with the place where that is.
+
+    :raises UsageError: in the place of one, or of click's, that names such an option.
+    """
+    try:
+        yield
+    except (click.UsageError, UsageError) as error:
+        message = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        named = [one for one in options_of(ctx.command) if any(_mentions(message, word) for word in one.opts)]
+        places = [setting.place for one in named if (setting := setting_of(ctx, one))]
+        if not places:
+            raise
+        raise UsageError(f"{' '.join(message.split()).removesuffix('.')} ({', '.join(places)})") from None
+
+
+def _mentions(message: str, word: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message))
+
+
+def _of_environment(known: dict[str, click.Option]) -> dict[str, Setting]:
+    """Empty variables count as none."""
+    found = {}
+    for name, option in known.items():
+        if (text := os.environ.get(variable(name), "")).strip():
+            value = re.findall(r"[^\s,]+", text) if option.multiple else text
+            found[str(option.name)] = Setting(value, "environment", f"{variable(name)} in the environment")
+    return found
+
+
+def _of_file(file: Path, known: dict[str, click.Option]) -> dict[str, Setting]:
+    found = {}
+    for name, value in _written(file).items():
+        if isinstance(value, dict):
+            raise UsageError(f"[{name}] in {file}: settings stand in no table; there are {', '.join(known)}")
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise UsageError(f"{name} in {file}: no such setting; {hint}")
+        place = f"{name} in {file}"
+        found[str(known[name].name)] = Setting(_checked(value, known[name], place), "file", place)
+    return found
+
+
+def _written(file: Path) -> dict[str, Any]:
+    """What stands in ``file``; nothing, if it is not there.
+
+    :raises UsageError: if it cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # also where it is no UTF-8
+        raise UsageError(f"{file} is not TOML: {error}") from None
+
+
+def _checked(value: Any, option: click.Option, place: str) -> Any:
+    """``value`` of TOML, as click takes it: it would make text of anything.
+
+    :raises UsageError: if it is of another type than the option's.
+    """
+    if option.multiple:
+        values = [value] if isinstance(value, str) else value
+        if isinstance(values, list) and all(_is_text(one) for one in values):
+            return values
+        raise UsageError(f'{place}: give a list of strings, like ["first", "second"]')
+    types, wanted = _wanted(option)
+    if type(value) not in types or (isinstance(value, str) and not _is_text(value)):  # not isinstance: True is an int
+        raise UsageError(f"{place}: give {wanted}")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _wanted(option: click.Option) -> tuple[tuple[type, ...], str]:
+    """The types that TOML may have for ``option``, and what these are in words."""
+    if option.is_flag:
+        return (bool,), "true or false"
+    if isinstance(option.type, click.IntRange):
+        return (int,), "a whole number"
+    if isinstance(option.type, click.types.FloatParamType):
+        return (int, float), "a number"
+    if isinstance(option.type, click.Choice):
+        return (str,), f"a string: {', '.join(option.type.choices)}"
+    wanted = f"a string ({option.metavar})"
+    return ((str,) if isinstance(option.type, click.Path) else (str, int)), wanted  # cache-size = 0
