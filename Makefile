@@ -18,11 +18,11 @@ bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount install-service man test lint format bench clean distclean
+.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test lint format bench clean distclean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  make %-16s %s\n' "$$target" "$$text"; done
+		while IFS='|' read -r target text; do printf '  make %-20s %s\n' "$$target" "$$text"; done
 
 setup:  ## Install what `idcfs mount` needs, and nothing else
 	@scripts/setup.sh runtime
@@ -47,6 +47,10 @@ install-service:  ## Let systemd mount: root's for the machine, else yours (afte
 
 man: setup-dev  ## Write docs/idcfs.1 anew, from what --help says
 	@$(python) -m scripts.manpage >docs/idcfs.1
+
+install-mount-helper: setup  ## Let mount(8) and /etc/fstab know the type idcfs, for which this asks for root's rights
+	@if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; $$root ln -sfn "$(abspath $(bin))/mount.idcfs" /sbin/mount.idcfs
+	@echo "mount -t idcfs works now; take it back with: rm /sbin/mount.idcfs"
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)

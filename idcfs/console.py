@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -30,21 +30,8 @@ class OneLine(click.Group):
     """Whatever goes wrong is one line on stderr and an exit code, not a usage text or a traceback."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        _open_standard_streams()
-        try:
-            with _interrupted_by_sigterm():
-                sys.exit(super().main(*args, **{**extra, "standalone_mode": False}) or 0)
-        except click.exceptions.NoArgsIsHelpError as help_wanted:
-            help_wanted.show()
-            sys.exit(2)
-        except click.ClickException as error:
-            fail(" ".join(error.format_message().split()), error.exit_code)
-        except IdcfsError as error:
-            fail(str(error), 2 if isinstance(error, UsageError) else 1)
-        except OSError as error:
-            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-        except (click.Abort, KeyboardInterrupt):
-            fail("stopped", INTERRUPTED)
+        run = super().main
+        in_one_line(lambda: run(*args, **{**extra, "standalone_mode": False}))
 
 
 class Place(click.Path):
@@ -87,6 +74,25 @@ class Bar:
             say(message)
         else:
             self._progress.console.print(f"idcfs: {printable(message)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def in_one_line(run: Callable[[], Any]) -> NoReturn:
+    """Run ``run`` to the process' end: whatever goes wrong is one line on stderr and an exit code."""
+    _open_standard_streams()
+    try:
+        with _interrupted_by_sigterm():
+            sys.exit(run() or 0)
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        help_wanted.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        fail(" ".join(error.format_message().split()), error.exit_code)
+    except IdcfsError as error:
+        fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        fail("stopped", INTERRUPTED)
 
 
 def with_stdin(given: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,131 @@
+"""The program ``mount.idcfs``, which mount(8) runs for the type ``idcfs``: its words, as those of ``idcfs mount``.
+
+mount(8) gives it ``SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]``, the options of /etc/fstab among them, and
+``rw`` unless told otherwise. What there is to say, the options of ``idcfs mount`` themselves tell.
+"""
+
+from __future__ import annotations
+
+import getopt
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import click
+
+from . import cli
+from .commands.config import check_settings
+from .config import settable
+from .console import in_one_line
+from .errors import UsageError
+from .fuse_options import OPTIONS
+from .nearest import did_you_mean
+
+_IGNORED = frozenset(
+    {"defaults", "rw", "async", "sync", "dirsync", "mand", "nomand", "silent", "loud", "iversion", "noiversion"}
+    | {"diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"}
+    | {"auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "nousers"}
+    | {"owner", "noowner", "group", "nogroup", "comment", "helper", "uhelper"}
+)
+"""Words of mount(8) and fstab(5) that are for others, or mean nothing where nothing is written.
+
+``rw`` is one of them: mount(8) gives it to whom nothing was said.
+"""
+
+
+def main() -> NoReturn:
+    """The program."""
+    in_one_line(lambda: _mount(sys.argv[1:]))
+
+
+def _mount(given: list[str]) -> None:
+    try:
+        switches, places = getopt.gnu_getopt(given, "sfnvN:o:t:")
+    except getopt.GetoptError as error:
+        raise UsageError(f"mount.idcfs: {error}") from None
+    if len(places) != 2:
+        raise UsageError("mount.idcfs is for mount(8): mount -t idcfs proxy DIRECTORY -o OPTION,…")
+    names = {name for name, _ in switches}
+    if "-N" in names:
+        raise UsageError("-N: mount in the namespace itself: nsenter --mount=NAMESPACE mount -t idcfs …")
+    root = click.Context(cli.main, info_name="idcfs")
+    spec, directory = places
+    texts = [text for name, text in switches if name == "-o"]
+    words = list(_words(spec, texts, settable(root), sloppy="-s" in names))
+    words += ["--", directory]
+    if "-v" in names:
+        click.echo(shlex.join(["idcfs", "mount", *words]))
+    if "-f" in names:  # do everything but mount
+        with cli.mount.make_context("mount", words, parent=root) as seen:
+            check_settings(seen)
+        return
+    cli.main(["mount", *words])
+
+
+def _words(spec: str, texts: list[str], known: dict[str, click.Option], *, sloppy: bool) -> Iterator[str]:
+    """The words of ``idcfs mount``.
+
+    :param texts: what ``-o`` gave, each time.
+    :param known: the options of ``idcfs mount``, by long name.
+    :param sloppy: pass over what is unknown.
+    :raises UsageError: for what cannot be said in them.
+    """
+    yield f"--archive={spec}"
+    if "," not in spec:
+        yield f"--options=fsname={spec}"  # by which 'mount -a' knows that it is mounted
+    known = {name: option for name, option in known.items() if name not in ("archive", "options")}
+    for text in texts:
+        for word in _split(text):
+            name, equals, value = word.partition("=")
+            if name in _IGNORED or name.startswith(("x-", "X-")):
+                continue
+            if name.replace("_", "-") in known:
+                yield _option(name, value if equals else None, known[name.replace("_", "-")])
+            elif name in OPTIONS:
+                yield f"--options={word}"
+            elif not sloppy or name == "remount":
+                raise UsageError(_unknown(name, [*known, *OPTIONS]))
+
+
+def _option(name: str, value: str | None, option: click.Option) -> str:
+    if option.is_flag and value is not None:
+        raise UsageError(f"-o {name}={value}: {name} takes no value")
+    if not option.is_flag and value is None:
+        raise UsageError(f"-o {name}: say which, with {name}=…")
+    long = "--" + name.replace("_", "-")
+    return long if value is None else f"{long}={value}"
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    if name == "remount":
+        return "-o remount: what is mounted stays as it is: 'umount' it, and mount it anew"
+    if name == "archive":
+        return "-o archive: the archive is what stands before the directory"
+    hint = did_you_mean(name, names) or f"there are {', '.join(sorted(names))}"
+    return f"-o {name}: no such option; {hint}"
+
+
+def _split(text: str) -> list[str]:
+    r"""The single options of ``a,b="c,d",e=f\,g``; as mount(8) has it, no comma ends one in quotes or after ``\``.
+
+    :raises UsageError: if a quote is not closed.
+    """
+    found, quoted, rest = [""], False, iter(text)
+    for character in rest:
+        if character == "\\":
+            following = next(rest, "")
+            found[-1] += following if following in ("\\", '"', ",") else character + following
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            found.append("")
+        else:
+            found[-1] += character
+    if quoted:
+        raise UsageError(f"-o {text}: a quotation mark is not closed")
+    return [word.strip() for word in found if word.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The machine's mount(8), which knows the type ``idcfs`` for as long as a test runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.harness import is_mounted
+
+_PLACE = Path("/sbin/mount.idcfs")
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_SCRIPT = f"""#!{sys.executable}
+import sys
+sys.path.insert(0, {str(_CHECKOUT)!r})
+from idcfs.mount_helper import main
+main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where mount(8) finds ``mount.idcfs``."""
+
+    home: Path
+    """A directory of this test's own, for all that mounts keep."""
+    index: Path
+
+    def run(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command, such as mount(8), to its end."""
+        places = {f"XDG_{name}_HOME": str(self.home / name.lower()) for name in ("STATE", "CACHE", "CONFIG")}
+        return subprocess.run(
+            [str(word) for word in words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, **places} if env is None else env,
+        )
+
+    def mount(self, spec: str, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """``mount -t idcfs SPEC PLACE -o OPTIONS``, of the sample index unless told otherwise."""
+        return self.run("mount", "-t", "idcfs", spec, place, "-o", ",".join([f"index={self.index}", *options]))
+
+    def fstab(self, *lines: Sequence[str | Path]) -> Path:
+        """A file of these lines, each of SPEC, directory and options."""
+        file = self.home / "fstab"
+        file.write_text("".join(f"{spec} {place} idcfs {options} 0 0\n" for spec, place, options in lines))
+        return file
+
+
+@contextlib.contextmanager
+def machine_with_helper(home: Path, index: Path) -> Iterator[Machine]:
+    """One process at a time, with what was installed there before put back at the end, and nothing left mounted."""
+    script = home / "mount.idcfs"
+    script.write_text(_SCRIPT)
+    script.chmod(0o755)
+    directory = os.open(_PLACE.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        assert _PLACE.is_symlink() or not _PLACE.exists(), f"{_PLACE} is no link: it would be lost"
+        before = (
+            os.readlink(_PLACE) if _PLACE.exists() else None
+        )  # not one of a test that was killed, which leads nowhere
+        _link(str(script))
+        try:
+            yield Machine(home, index)
+        finally:
+            _link(before)
+            for place in home.iterdir():
+                if is_mounted(place):
+                    subprocess.run(["fusermount3", "-u", "-z", str(place)], check=True)
+    finally:
+        os.close(directory)
+
+
+def _link(target: str | None) -> None:
+    _PLACE.unlink(missing_ok=True)
+    if target is not None:
+        _PLACE.symlink_to(target)
