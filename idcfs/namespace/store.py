@@ -174,15 +174,15 @@ class SeriesStore:
         if not (sizes or lists):
             return True
         try:
-            done = await self._in_time(partial(self._write, sizes, lists), False)
+            is_written = is_over = await self._in_time(partial(self._write, sizes, lists), False)
         except Exception:
             # Not tried again: it would fail every later round too, and to have lost it costs a query.
             log.exception("%s: what was learnt last is not kept: this is a bug", self._path)
-            done = True
-        if done:
+            is_written, is_over = False, True
+        if is_over:
             self._sizes = {key: size for key, size in self._sizes.items() if sizes.get(key, -1) != size}
             self._lists = {key: uids for key, uids in self._lists.items() if lists.get(key) is not uids}
-        return done
+        return is_written
 
     async def _ask(self, question: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """The answer to ``question``; ``otherwise`` where the file does not give one."""

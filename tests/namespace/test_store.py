@@ -118,6 +118,24 @@ async def test_a_round_that_fails_unexpectedly_ends_neither_the_mount_nor_the_ro
     again.close()
 
 
+async def test_sync_does_not_say_that_what_it_threw_away_is_written(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SeriesStore(store_path)
+    write = store._write
+    monkeypatch.setattr(store, "_write", lambda *_: 1 / 0)
+    store.remember_size("content", "1.2", 7)
+    assert not await store.sync()
+    monkeypatch.setattr(store, "_write", write)
+    assert await store.sync()  # nothing is left
+    store.close()
+    (record,) = caplog.records
+    assert "this is a bug" in record.getMessage()
+    again = SeriesStore(store_path)
+    assert await again.load("content") == Kept(None, {})
+    again.close()
+
+
 async def test_two_mounts_share_one_file_while_both_run(store_path: Path) -> None:
     one, other = SeriesStore(store_path), SeriesStore(store_path)
     async with trio.open_nursery() as nursery:
