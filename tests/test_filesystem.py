@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from idcfs.errors import Damaged, Gone, NotADirectory, NotFound, Unreachable, WrongSize
+from idcfs.errors import Damaged, Gone, NotADirectory, NotALink, NotFound, Unreachable, WrongSize
 from idcfs.filesystem import Filesystem
 from idcfs.namespace.nodes import ROOT_INODE, Level, inode_of
 from idcfs.settings import KIB, STATUS_NAME
@@ -109,6 +109,12 @@ async def test_a_file_is_no_directory(fs: Filesystem) -> None:
             await fs.lookup(inode, b"x")
         with pytest.raises(NotADirectory):
             await fs.opendir(inode)
+
+
+async def test_what_is_no_link_leads_nowhere(fs: Filesystem) -> None:
+    for path in ("lung", f"{SERIES}/1.9.1.dcm", ".status.json", ".bulk", ".uid"):
+        with pytest.raises(NotALink):
+            await fs.readlink((await at(fs, path)).inode)
 
 
 async def test_a_number_beyond_the_listing_is_no_instance(fs: Filesystem) -> None:

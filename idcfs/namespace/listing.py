@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import trio
 from cachetools import LRUCache
 
-from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Unreachable
+from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, NotFound, QuotaSpent, Unreachable
 from ..flight import SingleFlight
 from ..settings import KIB, MIB
 from ..stats import Stats
@@ -94,6 +94,15 @@ class Listing:
         """Ordinal of the instance whose file is called ``name``."""
         ordinal = bisect_left(self.names, name)
         return ordinal if ordinal < len(self.names) and self.names[ordinal] == name else None
+
+    def checked(self, ordinal: int) -> int:
+        """``ordinal``, which came in an inode number.
+
+        :raises NotFound: if no instance has it.
+        """
+        if ordinal >= len(self.names):
+            raise NotFound(f"series {self.series.series_uid} has no instance number {ordinal}")
+        return ordinal
 
     def instance_uid(self, ordinal: int) -> str:
         """SOPInstanceUID of an instance.

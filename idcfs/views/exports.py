@@ -12,13 +12,13 @@ from typing import ClassVar
 import trio
 
 from ..deadline import Progress
-from ..errors import IdcfsError, IsADirectory, NotADirectory, NotALink
+from ..errors import IdcfsError
 from ..flight import SingleFlight
 from ..namespace.exported import COLLECTIONS, SERIES, ExportedIndex
 from ..namespace.nodes import ROOT, Level, Node, View, inode_of
 from ..settings import INDEX_NAME
 from .tree import Tree
-from .view import Attributes, Directory, Entry, Kind, Opening
+from .view import Attributes, Directory, Entry, Kind, Opening, not_a_directory, not_a_file, not_a_link
 
 _ROOT = ROOT.shown_as(View.INDEX)
 _FILES = {
@@ -39,7 +39,7 @@ class IndexFiles:
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         if parent != _ROOT:
-            raise NotADirectory(f"inode {inode_of(*parent)} is not a directory")
+            raise not_a_directory(parent)
         return next((node for node, known in _FILES.items() if known.encode() == name), None)
 
     async def attributes(self, node: Node) -> Attributes:
@@ -54,12 +54,12 @@ class IndexFiles:
 
     async def directory(self, node: Node) -> Directory:
         if node != _ROOT:
-            raise NotADirectory(f"inode {inode_of(*node)} is not a directory")
+            raise not_a_directory(node)
         return _Listed([(_FILES[file].encode(), await self.attributes(file)) for file in _FILES])
 
     async def open(self, node: Node) -> Opening:
         if node == _ROOT:
-            raise IsADirectory(f"inode {inode_of(*node)} is a directory")
+            raise not_a_file(node)
         path = await self._path(node)
         try:
             return Opening(_DiskFile(path, await trio.to_thread.run_sync(os.open, path, os.O_RDONLY | os.O_CLOEXEC)))
@@ -67,7 +67,7 @@ class IndexFiles:
             raise _unreadable(path, error) from None
 
     async def target(self, node: Node) -> bytes:
-        raise NotALink(f"inode {inode_of(*node)} is not a link")
+        raise not_a_link(node)
 
     async def _path(self, node: Node) -> Path:
         """Where the content of ``node`` is; in a thread, since another process may have to make it first."""

@@ -8,7 +8,6 @@ from typing import ClassVar, Protocol
 
 import trio
 
-from ..errors import IsADirectory, NotADirectory, NotALink
 from ..filemeta import UID
 from ..flight import SingleFlight
 from ..namespace.catalog import Catalog
@@ -16,7 +15,7 @@ from ..namespace.names import instance_name
 from ..namespace.nodes import ROOT, Level, Node, View, inode_of
 from ..settings import UID_NAME
 from .tree import Tree
-from .view import Attributes, Directory, EmptyDirectory, Kind, Opening
+from .view import Attributes, Directory, EmptyDirectory, Kind, Opening, not_a_directory, not_a_file, not_a_link
 
 _UP = b"../"
 _ROOT = ROOT.shown_as(View.UID)
@@ -48,7 +47,7 @@ class UidLinks:
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         if parent != _ROOT:
-            raise NotADirectory(f"inode {inode_of(*parent)} is not a directory")
+            raise not_a_directory(parent)
         catalog = await self._tree.catalog()
         uid = name.decode(errors="replace")
         if rows := catalog.rows_of("SeriesInstanceUID", uid):
@@ -86,15 +85,15 @@ class UidLinks:
 
     async def directory(self, node: Node) -> Directory:
         if node != _ROOT:
-            raise NotADirectory(f"inode {inode_of(*node)} is not a directory")
+            raise not_a_directory(node)
         return EmptyDirectory()
 
     async def open(self, node: Node) -> Opening:
-        raise IsADirectory(f"inode {inode_of(*node)} cannot be opened")
+        raise not_a_file(node)
 
     async def target(self, node: Node) -> bytes:
         if node == _ROOT:
-            raise NotALink(f"inode {inode_of(*node)} is not a link")
+            raise not_a_link(node)
         return _UP + await self._tree.path(node.shown_as(View.TREE))
 
 

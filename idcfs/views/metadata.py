@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from ..errors import NotFound
 from ..namespace.listing import Listing
 from ..namespace.names import NAME_MAX
 from ..namespace.nodes import ROOT, Level, Node, View, node_of
@@ -29,9 +28,7 @@ class Metadata(Mirror):
     async def rendition(self, node: Node) -> Rendition | None:
         if node.level == Level.INSTANCE:
             listing = await self._tree.listing(node.row)
-            if node.ordinal >= len(listing):
-                raise NotFound(f"series {listing.series.series_uid} has no instance number {node.ordinal}")
-            return self.rendition_of(listing, node.ordinal, DICOM_JSON)
+            return self.rendition_of(listing, listing.checked(node.ordinal), DICOM_JSON)
         return self._of_series(node.row) if (node.level, node.ordinal) == (Level.SERIES, _OF_SERIES) else None
 
     async def open(self, node: Node) -> Opening:

@@ -6,13 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from ..errors import IsADirectory, NotADirectory, NotALink
 from ..namespace.listing import Listing
 from ..namespace.names import INSTANCE_SUFFIX
 from ..namespace.nodes import Level, Node, View, inode_of, node_of
 from .renditions import Rendition, Renditions
 from .tree import Tree
-from .view import Attributes, Directory, Entry, Kind, Opening
+from .view import Attributes, Directory, Entry, Kind, Opening, not_a_directory, not_a_file, not_a_link
 
 _DISK_BLOCK = 512
 
@@ -63,16 +62,16 @@ class Mirror(ABC):
     async def open(self, node: Node) -> Opening:
         rendition = await self.rendition(node)
         if rendition is None:
-            raise IsADirectory(f"inode {inode_of(*node)} is a directory")
+            raise not_a_file(node)
         return await self._renditions.open(rendition)
 
     async def target(self, node: Node) -> bytes:
-        raise NotALink(f"inode {inode_of(*node)} is not a link")
+        raise not_a_link(node)
 
     async def want_directory(self, node: Node) -> None:
         """:raises NotADirectory: if ``node`` is a file."""
         if await self.rendition(node) is not None:
-            raise NotADirectory(f"inode {inode_of(*node)} is not a directory")
+            raise not_a_directory(node)
 
     async def tree_directory(self, node: Node) -> Directory:
         """``node``, above the series, with its directories shown in this view."""

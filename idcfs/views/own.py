@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from ..errors import NotADirectory
 from ..files import Snapshot
 from ..namespace.nodes import Level, Node, View, inode_of
 from ..settings import BULK_NAME, STATUS_NAME
 from .tree import Tree
-from .view import Attributes, Directory, Kind, Opening
+from .view import Attributes, Directory, Kind, Opening, not_a_directory, not_a_link
 
 _STATUS = Node(Level.ROOT, 0, 2, View.OWN)
 _BULK = Node(Level.ROOT, 0, 3, View.OWN)
@@ -36,14 +35,14 @@ class OwnFiles:
         self._begin_bulk = begin_bulk
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
-        raise _no_directory(parent)
+        raise not_a_directory(parent)
 
     async def attributes(self, node: Node) -> Attributes:
         size = len(self._status()) if node == _STATUS else 0
         return Attributes(inode_of(*node), Kind.FILE, size, 0, self._tree.newest(), lasting=False)
 
     async def directory(self, node: Node) -> Directory:
-        raise _no_directory(node)
+        raise not_a_directory(node)
 
     async def open(self, node: Node) -> Opening:
         if node == _STATUS:
@@ -51,8 +50,4 @@ class OwnFiles:
         return Opening(Snapshot(b"", self._begin_bulk()), live=True)
 
     async def target(self, node: Node) -> bytes:
-        raise _no_directory(node)
-
-
-def _no_directory(node: Node) -> NotADirectory:
-    return NotADirectory(f"inode {inode_of(*node)} is not a directory")
+        raise not_a_link(node)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from ..errors import NotFound
 from ..namespace.listing import Listing
 from ..namespace.names import INSTANCE_SUFFIX
 from ..namespace.nodes import MAX_ORDINAL, ROOT, Level, Node, View
@@ -57,8 +56,7 @@ def _place(node: Node, listing: Listing) -> Place:
     :raises NotFound: if there is none.
     """
     ordinal, slot = divmod(node.ordinal, _room(listing))
-    if ordinal >= len(listing):
-        raise NotFound(f"series {listing.series.series_uid} has no instance number {ordinal}")
+    listing.checked(ordinal)
     frame, which = divmod(slot - 1, len(_SUFFIXES))
     return Place(ordinal, frame, _SUFFIXES[which]) if slot else Place(ordinal)
 

@@ -10,13 +10,22 @@ import trio
 
 from ..content.prefetch import Prefetcher
 from ..content.reader import Reader
-from ..errors import IsADirectory, NotADirectory, NotALink, NotFound
 from ..files import InstanceFile, SeriesContent
 from ..flight import SingleFlight
 from ..namespace.catalog import Catalog, Series
 from ..namespace.listing import Listing, Listings
 from ..namespace.nodes import ROOT, Level, Node, inode_of
-from .view import Attributes, Directory, EmptyDirectory, Entry, Kind, Opening
+from .view import (
+    Attributes,
+    Directory,
+    EmptyDirectory,
+    Entry,
+    Kind,
+    Opening,
+    not_a_directory,
+    not_a_file,
+    not_a_link,
+)
 from .xattrs import Facts, IndexFacts, encoded
 
 _MOST_CACHED = 1_000
@@ -61,7 +70,7 @@ class Tree:
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         if not parent.is_directory:
-            raise NotADirectory(f"inode {inode_of(*parent)} is not a directory")
+            raise not_a_directory(parent)
         if parent.level == Level.SERIES:
             ordinal = (await self.listing(parent.row)).find(name)
             return None if ordinal is None else Node(Level.INSTANCE, parent.row, ordinal)
@@ -72,12 +81,12 @@ class Tree:
     async def attributes(self, node: Node) -> Attributes:
         if node.level == Level.INSTANCE:
             listing = await self.listing(node.row)
-            return self._instance(node.row, listing, _existing(listing, node))
+            return self._instance(node.row, listing, listing.checked(node.ordinal))
         return _directory(self._catalog, node.level, node.row)
 
     async def directory(self, node: Node) -> Directory:
         if not node.is_directory:
-            raise NotADirectory(f"inode {inode_of(*node)} is not a directory")
+            raise not_a_directory(node)
         if node.level == Level.SERIES:
             return _SeriesDirectory(self, node.row, await self.listing(node.row))
         catalog = await self._catalog_below(node)
@@ -85,9 +94,9 @@ class Tree:
 
     async def open(self, node: Node) -> Opening:
         if node.is_directory:
-            raise IsADirectory(f"inode {inode_of(*node)} is a directory")
+            raise not_a_file(node)
         listing = await self.listing(node.row)
-        ordinal = _existing(listing, node)
+        ordinal = listing.checked(node.ordinal)
         file = InstanceFile(self._reader, self._prefetcher, SeriesContent(node.row, listing, self._listings), ordinal)
         try:
             await file.prepare()
@@ -97,7 +106,7 @@ class Tree:
         return Opening(file, resized=listing.announce(ordinal), replaced=file.has_void_pages())
 
     async def target(self, node: Node) -> bytes:
-        raise NotALink(f"inode {inode_of(*node)} is not a link")
+        raise not_a_link(node)
 
     async def xattr(self, node: Node, name: bytes) -> bytes | None:
         """The extended attribute ``name`` of ``node``, if it has it; no request is sent for it."""
@@ -163,7 +172,7 @@ class Tree:
         if node.level != Level.INSTANCE:
             return b"/".join(self._catalog.path(node.level, node.row))
         listing = await self.listing(node.row)
-        return b"/".join((*self._catalog.path(Level.SERIES, node.row), listing.names[_existing(listing, node)]))
+        return b"/".join((*self._catalog.path(Level.SERIES, node.row), listing.names[listing.checked(node.ordinal)]))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -199,7 +208,7 @@ class Tree:
             return {}
         content = SeriesContent(node.row, listing, self._listings)
         if node.level == Level.INSTANCE:
-            ordinal = _existing(listing, node)
+            ordinal = listing.checked(node.ordinal)
             return encoded(await self._file_facts(content, ordinal))
         if len(content) > _MOST_CACHED:
             return {}
@@ -261,9 +270,3 @@ class _SeriesDirectory:
 def _directory(catalog: Catalog, level: int, row: int) -> Attributes:
     inode = inode_of(level, row) if level else inode_of(*ROOT)
     return Attributes(inode, Kind.DIRECTORY, 0, 0, catalog.revised_time(level, row), lasting=True)
-
-
-def _existing(listing: Listing, node: Node) -> int:
-    if node.ordinal >= len(listing):
-        raise NotFound(f"series {listing.series.series_uid} has no instance number {node.ordinal}")
-    return node.ordinal

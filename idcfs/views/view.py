@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ..errors import IsADirectory, NotADirectory, NotALink
 from ..files import File
-from ..namespace.nodes import Node
+from ..namespace.nodes import Node, inode_of
 
 
 class Kind(enum.Enum):
@@ -87,3 +88,18 @@ class SideView(Protocol):
 
     async def target(self, node: Node) -> bytes:
         """Where the link ``node`` leads."""
+
+
+def not_a_directory(node: Node) -> NotADirectory:
+    """What is wrong where ``node`` is taken for a directory."""
+    return NotADirectory(f"inode {inode_of(*node)} is not a directory")
+
+
+def not_a_file(node: Node) -> IsADirectory:
+    """What is wrong where ``node`` is taken for a file."""
+    return IsADirectory(f"inode {inode_of(*node)} is not a file")
+
+
+def not_a_link(node: Node) -> NotALink:
+    """What is wrong where ``node`` is taken for a link."""
+    return NotALink(f"inode {inode_of(*node)} is not a link")
