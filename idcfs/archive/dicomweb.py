@@ -18,13 +18,13 @@ from ..filemeta import UID
 from ..settings import ArchiveSettings
 from .answer import Answer
 from .body import InstanceBody, open_body
+from .dicomjson import Item, checked_items
 from .habits import RangeHabit
 from .records import (
     INSTANCE_UID,
     PATIENT_ID,
     SERIES_FIELDS,
     Fields,
-    Item,
     SeriesRecord,
     StudyRecord,
     series_record,
@@ -333,9 +333,7 @@ class DicomwebArchive:
     def _items(self, answer: Any, path: str) -> list[Item]:
         """204, an empty body and ``[]`` are all nothing; one object instead of a list is one item."""
         items = [answer] if isinstance(answer, dict) else answer or []
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise Refused(f"{self._name}{path} did not answer with a list of DICOM JSON objects")
-        return items
+        return checked_items(items, f"{self._name}{path}")
 
     def _usable(self, page: Iterable[Item], parse: Callable[[Item], T | None], path: str) -> list[T]:
         parsed = [parse(item) for item in page]

@@ -298,11 +298,11 @@ class Inventory:
         params: dict[str, str | int] = {"list-type": 2, "prefix": f"{series.content}/"}
         about, accept = f"/{series.content}", "application/xml"
         while True:
-            body = await self.transport(series.bucket).get_bytes(
+            answer = await self.transport(series.bucket).get_document(
                 "", params, accept=accept, kind="bucket_requests", most=_MAX_PAGE_BYTES, about=about
             )
-            self._advance(series, len(body))
-            page = parse_page(body, f"{series.content}/", self.where(series))
+            self._advance(series, len(answer.body))
+            page = parse_page(answer.body, f"{series.content}/", self.where(series))
             yield page
             if page.next_token is None:
                 return

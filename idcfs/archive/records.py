@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..filemeta import UID
+from . import dicomjson
+from .dicomjson import Item
 
 PATIENT_ID = "00100020"
 _STUDY_UID = "0020000D"
@@ -18,8 +20,6 @@ _SERIES_NUMBER = "00200011"
 _SERIES_DESCRIPTION = "0008103E"
 _INSTANCE_COUNT = "00201209"  # NumberOfSeriesRelatedInstances
 INSTANCE_UID = "00080018"
-
-Item = dict[str, Any]
 
 
 class Fields(NamedTuple):
@@ -83,7 +83,7 @@ def series_record(item: Item, study_uid: str | None = None) -> SeriesRecord | No
         _text(item, PATIENT_ID),
         study_uid,
         series_uid,
-        _count(item, _INSTANCE_COUNT),
+        dicomjson.count(dicomjson.first_value(item.get(_INSTANCE_COUNT))),
         _word(item, _MODALITY),
         _word(item, _STUDY_DATE),
         _word(item, _STUDY_DESCRIPTION),
@@ -105,29 +105,15 @@ def with_study(record: SeriesRecord, study: StudyRecord | None) -> SeriesRecord:
 
 def uid_of(item: Item, tag: str) -> str | None:
     """A UID, if it is one."""
-    value = _first_value(item, tag)
-    uid = value.rstrip(" \0") if isinstance(value, str) else ""  # some servers pass on the padding of the file
+    uid = dicomjson.uid(dicomjson.first_value(item.get(tag)))
     return uid if UID.fullmatch(uid) else None
 
 
-def _first_value(item: Item, tag: str) -> Any:
-    """The first value of an attribute; None where it has none."""
-    attribute = item.get(tag)
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values[0] if isinstance(values, list) and values else None
-
-
 def _text(item: Item, tag: str) -> str:
-    value = _first_value(item, tag)
+    value = dicomjson.first_value(item.get(tag))
     return "" if value is None else str(value)
 
 
 def _word(item: Item, tag: str) -> str:
     """A text that many series share: it is kept once."""
     return sys.intern(_text(item, tag).strip(" \0"))
-
-
-def _count(item: Item, tag: str) -> int | None:
-    """An integer string, which servers send as a number or as text."""
-    text = _text(item, tag).strip()
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None

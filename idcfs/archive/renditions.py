@@ -6,21 +6,19 @@ type asked for, and both have to be there to their end.
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import partial
 from typing import Any, NamedTuple
 
-import trio
-
 from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused
 from ..filemeta import UID
 from ..settings import DICOM_JSON, JPEG, MAX_RENDITION_BYTES, PNG
+from . import dicomjson
 from .answer import Document
 from .dicomweb import instance_path, series_path
 from .multipart import MultipartParser, PartBegin, PartData, boundary_of
 from .records import INSTANCE_UID, SERIES_UID
-from .transport import INLINE_JSON_BYTES, Transport
+from .transport import Transport
 
 _FRAME_COUNT = "00280008"  # NumberOfFrames
 _TOLD_TAGS = (INSTANCE_UID, SERIES_UID, _FRAME_COUNT)
@@ -60,8 +58,7 @@ class DicomwebRenditions:
             path = f"{series_path(study_uid, series_uid)}/metadata"
         body = _part_of(await self._get(path, DICOM_JSON, "gzip"), self._where(path))
         check = partial(_frames_in, body, self._where(path), series_uid, instance_uid)
-        # As listings do: a parser in a thread lets the others have their turn only when it is called back.
-        return Metadata(body, check() if len(body) <= INLINE_JSON_BYTES else await trio.to_thread.run_sync(check))
+        return Metadata(body, await dicomjson.in_turns(len(body), check))
 
     async def rendered(
         self, study_uid: str, series_uid: str, instance_uid: str, media_type: str, frame: int = 0
@@ -83,7 +80,12 @@ class DicomwebRenditions:
     async def _get(self, path: str, media_type: str, encoding: str) -> Document:
         try:
             document = await self._transport.get_document(
-                path, accept=media_type, encoding=encoding, most=MAX_RENDITION_BYTES
+                path,
+                accept=media_type,
+                encoding=encoding,
+                kind="wado_requests",
+                most=MAX_RENDITION_BYTES,
+                is_alone_if_large=True,
             )
         except Refused as refusal:
             if refusal.status in _NOT_OFFERED:
@@ -123,18 +125,13 @@ def _frames_in(body: bytes, where: str, series_uid: str, instance_uid: str) -> d
     :raises Refused: if it is no list of DICOM JSON objects.
     :raises Damaged: if one of them is not of that series, or not that instance.
     """
-    try:
-        items = json.loads(body, object_hook=_reduced)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{where} did not answer with JSON: {error}") from error
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Refused(f"{where} did not answer with a list of DICOM JSON objects")
+    items = dicomjson.checked_items(dicomjson.parse(body, where, _reduced), where)
     frames: dict[str, int] = {}
     for item in items:
-        uid, of_series = (_uid(item.get(tag)) for tag in (INSTANCE_UID, SERIES_UID))
+        uid, of_series = (dicomjson.uid(item.get(tag)) for tag in (INSTANCE_UID, SERIES_UID))
         if of_series != series_uid or not UID.fullmatch(uid) or uid != (instance_uid or uid):
             raise Damaged(f"{where} sent the metadata of instance {uid or '?'} of series {of_series or '?'}")
-        frames[uid] = _count(item.get(_FRAME_COUNT))
+        frames[uid] = dicomjson.count(item.get(_FRAME_COUNT)) or 1
     if not frames:
         raise Gone(f"{where} sent metadata of nothing")
     if len(items) > len(frames):
@@ -148,17 +145,6 @@ def _reduced(found: dict[str, Any]) -> Any:
     So no more than that is held of a document: as Python objects it would take ten times the memory.
     """
     if "vr" in found or "Value" in found:
-        values = found.get("Value")
-        first = values[0] if isinstance(values, list) and values else None
+        first = dicomjson.first_value(found)
         return first if isinstance(first, str | int) else None
     return {tag: found[tag] for tag in _TOLD_TAGS if tag in found}
-
-
-def _uid(value: object) -> str:
-    return value.rstrip(" \0") if isinstance(value, str) else ""
-
-
-def _count(value: object) -> int:
-    """An integer string, which servers send as a number or as text."""
-    text = str(value).strip()
-    return max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) <= 10 else 1

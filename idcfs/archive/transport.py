@@ -7,7 +7,6 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -30,9 +29,9 @@ from tenacity import (
 
 from ..deadline import Progress
 from ..errors import DeadlinePassed, IdcfsError, Refused
-from ..settings import KIB, MIB, ArchiveSettings, TransportSettings
+from ..settings import DICOM_JSON, KIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
-from . import faults
+from . import dicomjson, faults
 from .answer import Answer, Document, drop, raw_body, read_whole
 from .circuit import Circuit
 from .connections import Connections, Origin, certificates, is_direct, origin_of
@@ -43,8 +42,6 @@ Kind = Literal["qido_requests", "wado_requests", "bucket_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
 
 MAX_REDIRECTS = 5
-INLINE_JSON_BYTES = 1 * MIB
-"""Up to here JSON is parsed at once, which takes some 50 ms; beyond, reads that wait for nothing of it would notice."""
 MAX_ERROR_BYTES = 16 * KIB
 ERROR_BODY_SECONDS = 5.0
 """How much, and how long, is read of an answer that only explains an error."""
@@ -129,54 +126,47 @@ class Transport:
         Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
         answer.
         """
-        accept, most = "application/dicom+json", self._settings.max_json_bytes
-        body = await self.get_bytes(path, params, accept=accept, kind="qido_requests", most=most, about=about)
+        most = self._settings.max_json_bytes
+        document = await self.get_document(
+            path, params, accept=DICOM_JSON, kind="qido_requests", most=most, about=about
+        )
+        body = document.body
         if not body.strip():
             return None
-        if len(body) <= INLINE_JSON_BYTES:
-            return self._parse(body, path)
-        # A thread alone would not do: the parser, written in C, keeps the interpreter to itself until it is through.
-        # Called back for every object, it lets the others have their turn.
-        return await trio.to_thread.run_sync(partial(self._parse, body, path, object_hook=lambda found: found))
+        return await dicomjson.in_turns(len(body), partial(dicomjson.parse, body, self._where(path)))
 
-    async def get_bytes(
+    async def get_document(
         self,
         path: str,
-        params: Mapping[str, str | int] | None,
+        params: Mapping[str, str | int] | None = None,
         *,
         accept: str,
         kind: Kind,
         most: int,
+        encoding: str = "gzip",
         about: str = "",
-    ) -> bytes:
+        is_alone_if_large: bool = False,
+    ) -> Document:
         """The whole document at ``path``, of at most ``most`` bytes; empty for a 204 too.
 
-        ``about`` says what of, where the path does not: what is asked about different things fails for each of them.
-        Raises Gone (404), Refused (another status, or too much of it), and what else ``faults`` makes of an answer.
-        """
-        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-        progress = Progress(self._settings.timeout_seconds)
-
-        async def attempt() -> bytes:
-            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                return await read_whole(answer, progress, most)
-
-        return await self._ask(attempt, progress, path + about)
-
-    async def get_document(self, path: str, *, accept: str, encoding: str, most: int) -> Document:
-        """What the archive makes of what it stores at ``path``: like ``get_bytes``, with its Content-Type.
-
         :param encoding: to be accepted, besides none.
+        :param about: says what of, where the path does not: what is asked about different things fails for each of
+            them.
+        :param is_alone_if_large: of those that are, no other is in memory at the same time.
+        :raises Gone: for a 404.
+        :raises Refused: for another status, or too much of it.
+        :raises IdcfsError: what else ``faults`` makes of an answer.
         """
         headers = {"Accept": accept, "Accept-Encoding": encoding}
         progress = Progress(self._settings.timeout_seconds)
+        large = self._large if is_alone_if_large else None
 
         async def attempt() -> Document:
-            async with aclosing(await self._open(path, None, headers, "wado_requests", (200, 204))) as answer:
-                body = await read_whole(answer, progress, most, self._large)
+            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
+                body = await read_whole(answer, progress, most, large)
                 return Document(answer.headers.get("content-type", ""), body)
 
-        return await self._ask(attempt, progress, path)
+        return await self._ask(attempt, progress, path + about)
 
     @property
     def name(self) -> str:
@@ -333,12 +323,6 @@ class Transport:
         if fault.at_once and state.attempt_number == 1:
             return 0.0
         return max(self._backoff(state), fault.retry_after_seconds)
-
-    def _parse(self, body: bytes, path: str, object_hook: Callable[[Any], Any] | None = None) -> Any:
-        try:
-            return json.loads(body, object_hook=object_hook)
-        except (ValueError, RecursionError) as error:
-            raise Refused(f"{self._where(path)} did not answer with JSON: {error}") from error
 
     async def _count_request(self, request: httpx.Request) -> None:
         """Called by httpx for everything it sends: retries, redirects, repetitions with a fresh login."""

@@ -85,7 +85,7 @@ async def test_large_json_does_not_stop_everything_else(monkeypatch: pytest.Monk
         parsing += ticks - before
         return found
 
-    monkeypatch.setattr("idcfs.archive.transport.json.loads", loads)
+    monkeypatch.setattr("idcfs.archive.dicomjson.json.loads", loads)
     async with (
         serving(http(200, body)) as server,
         transport_to(server.url) as transport,
