@@ -13,13 +13,12 @@ import trio.testing
 
 from idcfs.errors import IdcfsError, Unreachable
 from idcfs.filesystem import Filesystem
-from idcfs.namespace.build import catalog_of_records
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.index import unsearched_catalog
 from idcfs.namespace.listing import UNKNOWN_BYTES
 from idcfs.namespace.nodes import ROOT_INODE
 from idcfs.views.view import Kind
-from tests.namespace.making import Record
+from tests.namespace.making import Record, catalog_of_records
 from tests.without_kernel import Source, at, names, serving
 
 

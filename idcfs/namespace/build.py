@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..cohort import ALL, Cohort, Manifest
-from ..errors import UsageError
+from ..errors import Damaged, UsageError
 from ..layout import DEFAULT, Layout, parse_layout
-from .catalog import Catalog, SearchedSeries, is_whole, locked
+from .builders import building_in
+from .catalog import Catalog
 from .columns import index_of_records, read_index, read_records
 from .narrow import narrowed
 from .packaged import packaged_parquet
 from .process import without_pandas
+from .searched import SearchedSeries
 from .table import catalog_table
 
 
@@ -38,8 +40,8 @@ def build_from_parquet(
     :param releases: time of each IDC release, in seconds since the epoch.
     :raises UsageError: if ``source`` is not a parquet file with idc-index's columns, or has no such cohort.
     """
-    with locked(target.parent):
-        if not is_whole(target):
+    with building_in(target.parent):
+        if not _is_whole(target):
             index = narrowed(read_index(source, layout.columns), source, cohort)
             _write(catalog_table(index, releases, layout), target)
 
@@ -50,7 +52,7 @@ def build_from_records(lines: Iterable[bytes], target: Path, layout: Layout = DE
     :raises UsageError: if the list is not whole.
     """
     table = table_of_records(*read_records(lines), layout)
-    with locked(target.parent):  # not sooner: whoever sends the lines may be stopped for as long as it likes
+    with building_in(target.parent):  # not sooner: whoever sends the lines may be stopped for as long as it likes
         _write(table, target)
 
 
@@ -59,9 +61,13 @@ def table_of_records(collection: str, records: Iterable[SearchedSeries], layout:
     return catalog_table(index_of_records(collection, records, layout.columns), {}, layout)
 
 
-def catalog_of_records(collection: str, records: Iterable[SearchedSeries], layout: Layout = DEFAULT) -> Catalog:
-    """A catalog in memory over what a DICOMweb server lists, under one collection."""
-    return Catalog(table_of_records(collection, records, layout))
+def _is_whole(path: Path) -> bool:
+    """Whether a catalog file of this format is at ``path``."""
+    try:
+        Catalog.open(path)
+    except Damaged:
+        return False
+    return True
 
 
 def _write(table: pa.Table, target: Path) -> None:

@@ -10,17 +10,15 @@ several mounts share them. Names are read straight from the mapped buffers, in b
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -48,31 +46,6 @@ class Series:
     modality: str = ""
     license: str = ""
     source_doi: str = ""
-
-
-class SearchedSeries(Protocol):
-    """A series as a search returns it."""
-
-    @property
-    def patient_id(self) -> str: ...
-    @property
-    def study_uid(self) -> str: ...
-    @property
-    def series_uid(self) -> str: ...
-    @property
-    def instance_count(self) -> int | None: ...
-    @property
-    def modality(self) -> str: ...
-    @property
-    def study_date(self) -> str:
-        """YYYYMMDD; empty, as the others, where the server does not tell it."""
-
-    @property
-    def study_description(self) -> str: ...
-    @property
-    def series_number(self) -> str: ...
-    @property
-    def series_description(self) -> str: ...
 
 
 class Catalog:
@@ -234,23 +207,6 @@ class Catalog:
             return _Identifier(_Strings(columns[column]))
         is_last = directory + 1 == len(layout.directories)
         return _NameIdentifier(self._names[Level.SERIES if is_last else directory + 1], self._values, directory > 0)
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Nobody else writes or clears catalogs in ``directory`` meanwhile. The lock's file stays: it is what all share."""
-    with (directory / "catalog.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a catalog file of this format is at ``path``."""
-    try:
-        Catalog.open(path)
-    except Damaged:
-        return False
-    return True
 
 
 class _Identifier:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, starmap
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from ..errors import UsageError
 from ..layout import PATH_COLUMNS
-from .catalog import SearchedSeries
 from .schema import UNKNOWN
+from .searched import SearchedSeries, SentSeries
 
 _REQUIRED = (*PATH_COLUMNS, "instanceCount", "series_size_MB")
 _TEXTS = ("crdc_series_uuid", "aws_bucket", "TransferSyntaxUID", "Modality", "license_short_name", "source_DOI")
@@ -127,22 +127,8 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, default: object) -> A
     return column if default is None else pc.fill_null(column, pa.scalar(default, kind))
 
 
-class _Record(NamedTuple):
-    """A series as ``index.py`` sends it."""
-
-    patient_id: str
-    study_uid: str
-    series_uid: str
-    instance_count: int | None
-    modality: str
-    study_date: str
-    study_description: str
-    series_number: str
-    series_description: str
-
-
-def read_records(lines: Iterable[bytes]) -> tuple[str, Iterator[_Record]]:
-    """The collection's name and its series, from lines of JSON: ``[name, how many]``, then lists of ``_Record``.
+def read_records(lines: Iterable[bytes]) -> tuple[str, Iterator[SentSeries]]:
+    """The collection's name and its series, from lines of JSON: ``[name, how many]``, then lists of ``SentSeries``.
 
     :raises UsageError: at the end, if it comes early: who sent them was killed, and a part must not pass for the whole.
     """
@@ -155,11 +141,11 @@ def read_records(lines: Iterable[bytes]) -> tuple[str, Iterator[_Record]]:
     return collection, _counted(values, count)
 
 
-def _counted(values: Iterator[Any], count: int | None) -> Iterator[_Record]:
+def _counted(values: Iterator[Any], count: int | None) -> Iterator[SentSeries]:
     found = 0
     try:
         for records in values:
-            yield from starmap(_Record, records)
+            yield from starmap(SentSeries, records)
             found += len(records)
     except (ValueError, TypeError) as error:
         raise UsageError(f"the list of series is damaged after {found}: {error}") from error

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from .catalog import locked
+from .builders import building_in
 from .columns import read_some
 from .packaged import packaged_parquet
 from .process import without_pandas
@@ -104,7 +104,7 @@ def _export(source: Path, catalog: Path, target: Path) -> None:
     with pa.memory_map(str(catalog)) as file:
         rows = np.sort(pa.ipc.open_file(file).read_all().column("index_row").to_numpy())
     temporary = target.with_name(f"{target.name}.tmp")
-    with locked(target.parent):
+    with building_in(target.parent):
         if target.exists():  # somebody else was faster
             return
         try:

@@ -27,10 +27,12 @@ from ..cohort import ALL, Cohort
 from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, QuotaSpent, Refused, Unreachable, UsageError
 from ..layout import DEFAULT, Layout
 from ..settings import PACKAGED, ArchiveSettings
-from .catalog import Catalog, SearchedSeries, locked
+from .builders import LOCK_NAME, building_in
+from .catalog import Catalog
 from .packaged import packaged_version
 from .process import BUILD, run_apart
 from .schema import FORMAT, unsearched_table
+from .searched import SearchedSeries, values_of
 
 _KEEP_SECONDS = 30 * 86_400
 """Catalogs that no mount opened for this long are removed when another is built."""
@@ -39,7 +41,7 @@ _SEARCHED = "searched"
 """Where in the cache directory the lists of archives are."""
 _CATALOG = "catalog-"
 """What the name of a catalog begins with, also of one that is being built."""
-KEPT_NAMES = (_SEARCHED, f"{_CATALOG}*", "catalog.lock")
+KEPT_NAMES = (_SEARCHED, f"{_CATALOG}*", LOCK_NAME)
 """Patterns of what a cache directory holds of indexes."""
 _SCRATCH = (None, "/dev/shm")
 """Where a catalog that cannot be kept is built: the usual temporary directory, and memory where that is full too."""
@@ -122,7 +124,7 @@ def clear_searched(cache_dir: Path) -> int:
     directory = cache_dir / _SEARCHED
     freed = 0
     try:
-        with locked(directory):
+        with building_in(directory):
             for path in directory.glob(f"{_CATALOG}*"):
                 freed += path.stat().st_size
                 path.unlink()
@@ -195,13 +197,7 @@ def _lines(archive: str, records: Sequence[SearchedSeries]) -> Iterator[bytes]:
     yield _line((archive, len(records)))
     for start in range(0, len(records), _RECORDS_PER_LINE):
         some = records[start : start + _RECORDS_PER_LINE]
-        yield _line([_values(one) for one in some])
-
-
-def _values(one: SearchedSeries) -> tuple[object, ...]:
-    """A series as ``columns.read_records`` wants it."""
-    identity = (one.patient_id, one.study_uid, one.series_uid, one.instance_count)
-    return *identity, one.modality, one.study_date, one.study_description, one.series_number, one.series_description
+        yield _line([values_of(one) for one in some])
 
 
 def _line(value: object) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from idcfs.namespace.catalog import locked
+from idcfs.namespace.builders import building_in
 from scripts.harness import IDCFS, is_mounted
 from tests.mount.conftest import NOWHERE, logs, without_bugs
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -52,7 +52,7 @@ def _building(path: Path, index: Path) -> Iterator[Building]:
 def free(tmp_path: Path) -> Iterator[Callable[[], None]]:
     """The cache directory's lock is held until this is called, or the test ends."""
     (tmp_path / "cache").mkdir(mode=0o700)
-    lock = locked(tmp_path / "cache")
+    lock = building_in(tmp_path / "cache")
     lock.__enter__()
     held = [lock]
 
@@ -92,7 +92,7 @@ def test_sigterm_stops_the_clearing_of_the_cache(tmp_path: Path) -> None:
     searched = tmp_path / "cache" / "searched"
     searched.mkdir(parents=True)
     command = [*IDCFS, "cache", "clear", "--cache-dir", str(tmp_path / "cache")]
-    with locked(searched), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with building_in(searched), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert eventually(lambda: _holds_open(process.pid, "catalog.lock"))
         process.terminate()
         _, said = process.communicate(timeout=PATIENCE_SECONDS)

@@ -112,6 +112,11 @@ def catalog_of(
         yield Catalog.open(target)
 
 
+def catalog_of_records(collection: str, records: Iterable[Record], layout: Layout = DEFAULT) -> Catalog:
+    """The catalog, in memory, of what a DICOMweb server lists under one collection."""
+    return Catalog(build.table_of_records(collection, records, layout))
+
+
 def catalogs(cache: Path) -> list[Path]:
     """The catalog files in a cache directory."""
     return list(cache.glob("catalog-*"))

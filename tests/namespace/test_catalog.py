@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.namespace.build import catalog_of_records
 from idcfs.namespace.catalog import Catalog, Series
 from idcfs.namespace.names import escape
 from idcfs.namespace.nodes import Level
@@ -19,6 +18,7 @@ from tests.namespace.making import (
     Record,
     Row,
     catalog_of,
+    catalog_of_records,
     children,
     encodable_text,
     hostile,

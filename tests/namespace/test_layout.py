@@ -14,7 +14,6 @@ from idc_index.index import IDCClient
 
 from idcfs.errors import UsageError
 from idcfs.layout import NAMED_LAYOUTS, parse_layout
-from idcfs.namespace.build import catalog_of_records
 from idcfs.namespace.catalog import Catalog
 from idcfs.namespace.columns import read_index
 from idcfs.namespace.index import unsearched_catalog
@@ -25,6 +24,7 @@ from tests.namespace.making import (
     Row,
     assert_legal,
     catalog_of,
+    catalog_of_records,
     children,
     encodable_text,
     hostile,
