@@ -22,8 +22,8 @@ from . import logs, mounts, notify, options
 from .commands.cache import cache, cache_dir_option
 from .commands.completing import Mountpoint, complete_collection
 from .commands.completion import completion
-from .commands.doctor import doctor
 from .commands.config import config
+from .commands.doctor import doctor
 from .commands.info import info, path
 from .commands.status import status
 from .commands.warm import warm

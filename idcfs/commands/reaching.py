@@ -100,7 +100,7 @@ async def _bucket(settings: ArchiveSettings) -> Finding:
 
         transport = await stack.enter_async_context(Transport(settings, _BRIEFLY, Stats()))
         params = {"list-type": 2, "max-keys": 1}
-        await transport.get_bytes("/", params, accept="*/*", kind="bucket_requests", most=_MAX_LIST_BYTES)
+        await transport.get_document("/", params, accept="*/*", kind="bucket_requests", most=_MAX_LIST_BYTES)
 
     try:
         await _once(ask)
