@@ -134,9 +134,9 @@ class Arrival:
         """Whether the next body is compared with what is known where it begins; at its end would be too late."""
         return self.position > self.start or (self.start > 0 and self._first in self._seams)
 
-    def is_to_come(self, wanted: Slice) -> bool:
-        """Whether the wanted bytes lie in the block that is arriving or in a later one of those asked for."""
-        return wanted.block >= self._block and (self.stop is None or wanted.block * BLOCK_BYTES < self.stop)
+    def is_to_come(self, block: int) -> bool:
+        """Whether a block is the one that is arriving or a later one of those asked for."""
+        return block >= self._block and (self.stop is None or block * BLOCK_BYTES < self.stop)
 
     @property
     def readable_end(self) -> int:

@@ -25,6 +25,11 @@ class Slice(NamedTuple):
         return self.block * BLOCK_BYTES + self.stop
 
 
+def block_count(size: int) -> int:
+    """How many blocks the first ``size`` bytes of an instance lie in."""
+    return -(-size // BLOCK_BYTES)
+
+
 def slices(offset: int, end: int) -> Iterator[Slice]:
     """The blocks that bytes [offset, end) of an instance lie in."""
     while offset < end:

@@ -12,7 +12,7 @@ import xxhash
 
 from ..errors import Replaced
 from ..settings import BLOCK_BYTES
-from .blocks import Key
+from .blocks import Key, block_count
 from .tiers import Tiers
 
 _HEADER = struct.Struct("<8s16sQ")
@@ -69,4 +69,4 @@ def digest(body: bytes) -> bytes:
 
 
 def _blocks(length: int) -> int:
-    return -(-(_HEADER.size + length) // BLOCK_BYTES)
+    return block_count(_HEADER.size + length)

@@ -23,7 +23,7 @@ from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .attempts import RESTART_SECONDS, Attempts
-from .blocks import Slice
+from .blocks import Slice, block_count
 from .bodies import Bodies
 from .instance import Body, Instance, Retrieval, Source
 from .pace import Pace
@@ -160,16 +160,16 @@ class Download:
         self._finishing = False
         self._pace.run_to(end)
 
-    def serves(self, wanted: Slice) -> bool:
-        """Whether one may wait for the wanted bytes: they are in the arriving block or still to come."""
-        return not self.retiring and self._arrival.is_to_come(wanted)
+    def serves(self, block: int) -> bool:
+        """Whether one may wait for bytes of a block: it is the arriving one or still to come."""
+        return not self.retiring and self._arrival.is_to_come(block)
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the arriving block."""
         return self._arrival.get(wanted)
 
     async def wait(self, wanted: Slice) -> bytes:
-        """The wanted bytes, which it ``serves`` and has not got yet.
+        """The wanted bytes, whose block it ``serves`` and which it has not got yet.
 
         :raises IdcfsError: if the download fails before they are there.
         """
@@ -212,7 +212,7 @@ class Download:
         """Go on to ``stop`` only, or to the end of the block up to which somebody reads: the rest comes otherwise."""
         if not self._pace.is_for_size:
             end = max(stop, self._pace.wanted_end, self._arrival.position + 1)
-            self._arrival.cut(-(-end // BLOCK_BYTES) * BLOCK_BYTES)
+            self._arrival.cut(block_count(end) * BLOCK_BYTES)
 
     def rest(self) -> None:
         """Go on no further than the beginning, until somebody wants more."""

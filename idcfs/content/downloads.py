@@ -13,7 +13,7 @@ import trio
 
 from ..errors import IdcfsError, Replaced, WrongSize
 from ..settings import BLOCK_BYTES
-from .blocks import Slice
+from .blocks import Slice, block_count
 from .download import Download
 from .fetching import Fetching, Means
 from .instance import Instance
@@ -169,7 +169,7 @@ class Downloads:
             await self._fetching.run(download)
         brings = download.start <= block * BLOCK_BYTES
         size = await download.whole()
-        stop = -(-size // BLOCK_BYTES) if download.stop is None else download.stop // BLOCK_BYTES
+        stop = block_count(size) if download.stop is None else download.stop // BLOCK_BYTES
         return size, max(block, stop) if brings else block
 
     # --- what they show ----------------------------------------------------------------------------------------------

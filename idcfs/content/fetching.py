@@ -98,7 +98,7 @@ class Fetching:
             one
             for one in self.running
             if not one.closed
-            and one.serves(Slice(block, 0, 1))
+            and one.serves(block)
             and (one.stop is not None or block * BLOCK_BYTES - one.position <= FAR_BYTES)
         ]
         return max(coming, key=lambda one: one.position, default=None)

@@ -11,6 +11,7 @@ from ..deadline import Progress
 from ..settings import BLOCK_BYTES, MIB
 from .amounts import HEADER_BYTES
 from .arrival import Arrival
+from .blocks import block_count
 from .slots import Slot
 from .waiters import Waiters
 
@@ -91,7 +92,7 @@ class Pace:
         arrival = self._arrival
         if arrival.has_all or not arrival.is_checked or self.is_for_size:
             return False
-        enough = max(self.wanted_end + self._read_ahead_bytes, -(-self.wanted_end // BLOCK_BYTES) * BLOCK_BYTES)
+        enough = max(self.wanted_end + self._read_ahead_bytes, block_count(self.wanted_end) * BLOCK_BYTES)
         if self.wanted_end <= arrival.start + HEADER_BYTES:
             enough = min(enough, arrival.start + _ENOUGH_FOR_A_HEADER)
         return arrival.position >= enough

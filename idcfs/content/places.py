@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 
 import trio
 
-from ..settings import BLOCK_BYTES
+from .blocks import block_count
 from .seams import Seams
 
 
@@ -76,4 +76,4 @@ class Places:
         return [0] if kept is None else [0, kept]
 
     def _first_kept(self, size: int) -> int | None:
-        return next((block for block in range(-(-size // BLOCK_BYTES)) if self._has(block)), None)
+        return next((block for block in range(block_count(size)) if self._has(block)), None)

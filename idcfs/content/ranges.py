@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..settings import BLOCK_BYTES
 from .amounts import REQUEST_BLOCKS, REQUEST_BYTES
-from .blocks import Slice
+from .blocks import Slice, block_count
 from .download import Download
 from .fetching import Fetching
 from .runs import Runs, Window, gaps
@@ -52,8 +52,8 @@ class Ranges:
 
     def _fetch_window(self, size: int, block: int, window: Window, end: int) -> None:
         """Fetch what is missing of a reader's window, who reads up to byte ``end`` now."""
-        last = min(window.stop, -(-size // BLOCK_BYTES))
-        ahead = last * BLOCK_BYTES if last > -(-end // BLOCK_BYTES) else 0
+        last = min(window.stop, block_count(size))
+        ahead = last * BLOCK_BYTES if last > block_count(end) else 0
         for download in self._fetching.running:
             if download.stop is not None and block * BLOCK_BYTES < download.stop and download.start < ahead:
                 download.want(ahead)
@@ -64,7 +64,7 @@ class Ranges:
         """What is missing from ``block`` up to byte ``end``; of the beginning, what a header may need."""
         if not self._fetching.has_shown_identity:
             return self._fetching.start(size, 0, REQUEST_BLOCKS)
-        stop = max(block + 1, min(-(-end // BLOCK_BYTES), block + REQUEST_BLOCKS))
+        stop = max(block + 1, min(block_count(end), block + REQUEST_BLOCKS))
         there = (later for later in range(block + 1, stop) if self._is_there(later))
         return self._fetching.start(size, block, next(there, stop))
 

@@ -12,7 +12,7 @@ from ..errors import Replaced, WrongSize
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Detail, Stats
 from .amounts import affordable_ahead
-from .blocks import Key, Slice, slices
+from .blocks import Key, Slice, block_count, slices
 from .downloads import Downloads
 from .fetching import Means
 from .instance import Instance, Source
@@ -232,5 +232,5 @@ class Reader:
         return block[wanted.start : wanted.stop]
 
     def _first_missing(self, key: Key, size: int, start: int) -> int | None:
-        blocks = range(start, -(-size // BLOCK_BYTES))
+        blocks = range(start, block_count(size))
         return next((block for block in blocks if not self._tiers.has(key, block)), None)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..settings import BLOCK_BYTES, MIB
 from .amounts import HEADER_BYTES, REQUEST_BLOCKS, affordable_ahead
+from .blocks import block_count
 
 _MOST_AHEAD_BYTES = 16 * MIB
 """Four requests: at 80 ms and 10 MB/s a connection, 40 MB/s."""
@@ -82,7 +83,7 @@ class Runs:
 
 def _window(end: int, ahead: int) -> Window:
     """Ends where a request does, so that the next one is asked for when it is worth one."""
-    stop = -(-end // BLOCK_BYTES)
+    stop = block_count(end)
     halves = ahead // 2 // BLOCK_BYTES
     if not halves:
         return Window(stop, REQUEST_BLOCKS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..settings import BLOCK_BYTES
 from .amounts import FAR_BYTES
-from .blocks import Slice
+from .blocks import block_count
 from .download import Download
 from .fetching import Fetching
 
@@ -27,7 +27,7 @@ class Streams:
     async def serve(self, size: int, block: int) -> Download | None:
         """A download that brings ``block``; None when things have changed: see ``Downloads.serve``."""
         download = self.nearest(block)
-        is_behind = download is not None and not download.serves(Slice(block, 0, 1))
+        is_behind = download is not None and not download.serves(block)
         distance = block * BLOCK_BYTES - (0 if download is None else download.position)
         if (is_behind or distance > FAR_BYTES) and self._goes_elsewhere(size):
             return None
@@ -45,8 +45,7 @@ class Streams:
     def nearest(self, block: int) -> Download | None:
         """The download to read a block from, or to end for it: nearly always there is just one."""
         running = [one for one in self._fetching.running if not one.closed]
-        wanted = Slice(block, 0, 1)
-        return max(running, key=lambda one: (one.serves(wanted), one.stop is None, one.position), default=None)
+        return max(running, key=lambda one: (one.serves(block), one.stop is None, one.position), default=None)
 
     def _goes_elsewhere(self, size: int) -> bool:
         """Whether there is a place from which it can be had in ranges."""
@@ -65,7 +64,7 @@ class Streams:
         has = self._fetching.has
         if size is None or not self._fetching.instance.is_fixed or not has(0):
             return 0, None
-        return block, next((later for later in range(block + 1, -(-size // BLOCK_BYTES)) if has(later)), None)
+        return block, next((later for later in range(block + 1, block_count(size)) if has(later)), None)
 
     async def end(self, download: Download) -> None:
         """End a download that does not bring what is wanted, once those it still serves have theirs.

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.content.blocks import MemoryTier, slices
+from idcfs.content.blocks import MemoryTier, block_count, slices
 from idcfs.settings import BLOCK_BYTES, MIB
 
 KEY = ("content", "1.2.3")
@@ -22,7 +22,13 @@ def test_slices_are_the_range_and_nothing_else(offset: int, end: int) -> None:
         assert one.block * BLOCK_BYTES + one.start == at
         assert 0 <= one.start < one.stop <= BLOCK_BYTES
         at += one.stop - one.start
+        assert at == one.end
     assert at == max(offset, end)
+
+
+@given(offsets)
+def test_so_many_blocks_are_counted_as_there_are(size: int) -> None:
+    assert block_count(size) == len(list(slices(0, size)))
 
 
 def test_a_range_of_many_blocks_has_one_slice_each() -> None:
