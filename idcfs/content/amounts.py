@@ -15,7 +15,7 @@ FAR_BYTES = 8 * MIB
 
 
 def affordable_ahead(capacity_bytes: int, sharers: int) -> int:
-    """Bytes that a cache can keep ahead of each of ``sharers``, beside the block that he reads.
+    """Bytes that a cache can keep ahead of each of ``sharers``, beside the block that it reads.
 
     With more they would push each other's blocks out before anybody has read them, and fetch them again and again.
     """

@@ -136,7 +136,7 @@ class DiskTier:
             raise Replaced(f"instance {key[1]}: the archive sends other bytes than are kept on disk")
 
     def use(self, key: Key, block: int, data: bytes) -> None:
-        """A block was found in memory: it is not the one to go from here, or, where it has gone, is kept again."""
+        """Note a use of a block that memory has; if the disk has lost the block, keep it again."""
         if self._store is None or self.queue.find(key, block) is not None:
             return
         if key in self._known and self._known.digest(key, block) is None:

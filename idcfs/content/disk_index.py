@@ -74,9 +74,11 @@ class CacheInfo:
 class DiskIndex:
     """One connection, which threads share. Where another mount has started the index anew, it follows.
 
-    Each method raises ``IndexDamaged`` where the file is damaged, ``sqlite3.Error`` where it cannot be done now
-    (locked, no space), ``OSError`` where the directory cannot be used. Nobody but SQLite may open
-    the file: see ``database``.
+    Nobody but SQLite may open the file: see ``database``. Each method may fail:
+
+    :raises IndexDamaged: where the file is damaged.
+    :raises sqlite3.Error: where it cannot be done now (locked, no space).
+    :raises OSError: where the directory cannot be used.
     """
 
     def __init__(self, directory: Path) -> None:

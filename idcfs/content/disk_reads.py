@@ -21,7 +21,10 @@ class _Reading:
 
 
 class Reads(dict[Name, _Reading]):
-    """Those under way. Unlike those of ``flight``, they run in the task of who came first, and end with it."""
+    """Those under way, each in the task of who came first.
+
+    No ``SingleFlight``: there a read would go on when nobody wants it any more, and keep its turn from those who wait.
+    """
 
     async def share(self, name: Name, read: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
         """What ``read`` gives, once for all who want it now. If the one who does is cancelled before, another does."""

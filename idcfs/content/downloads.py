@@ -1,7 +1,7 @@
 """The downloads of one instance: who has it open, and by which of two ways it is fetched for them.
 
 Where the source starts at 0 only, or the instance is small, one stream serves all readers (``streams.py``). Where the
-source starts anywhere, each reader has ranges of his own (``ranges.py``).
+source starts anywhere, each reader has ranges of its own (``ranges.py``).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Downloads:
         return next(showing, None)
 
     async def expect(self, size: int, offset: int, end: int) -> None:
-        """Somebody is about to read bytes [offset, end): run ahead of him.
+        """Somebody is about to read bytes [offset, end): run ahead of it.
 
         :raises Replaced: see ``check``.
         """

@@ -57,7 +57,10 @@ class Body(Protocol):
         """Exact size of the whole instance in bytes, where the answer's headers give it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks; ends normally only if the body is provably whole, else raises ``Truncated`` or ``Damaged``."""
+        """The chunks; ends normally only if the body is provably whole.
+
+        :raises Truncated, Damaged: if it is not.
+        """
 
 
 class Retrieval(Protocol):

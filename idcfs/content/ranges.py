@@ -1,6 +1,6 @@
 """Downloads of an instance that can be had from anywhere: which ranges of it are fetched, for whom.
 
-Each reader has ranges of his own: what he wants, and the more ahead of him the longer he reads in order.
+Each reader has ranges of its own: what it wants, and the more ahead of it the longer it reads in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Ranges:
         self._runs = Runs(means.tiers.capacity, means.settings.max_downloads)
 
     def expect(self, size: int, offset: int, end: int) -> None:
-        """Somebody is about to read bytes [offset, end) of ``size``: run ahead of him."""
+        """Somebody is about to read bytes [offset, end) of ``size``: run ahead of it."""
         self._cut_streams()
         window = self._runs.read(offset, end)
         if self._fetching.has_shown_identity:
@@ -43,7 +43,7 @@ class Ranges:
         return next(gaps(block, Window(block + REQUEST_BLOCKS, REQUEST_BLOCKS), self._is_there))
 
     def forget_readers(self) -> None:
-        """Who reads on shall have what he wants, and no more, until he has read in order again."""
+        """A reader that goes on shall have what it wants, and no more, until it has read in order again."""
         self._runs.clear()
 
     def _is_there(self, block: int) -> bool:

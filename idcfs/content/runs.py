@@ -1,7 +1,7 @@
-"""How far to fetch ahead of who reads an instance: not at all at first, further the longer he reads in order.
+"""How far to fetch ahead of a reader of an instance: not at all at first, further the longer it reads in order.
 
 Whoever looks at a place reads a MB or two there and goes on elsewhere: what is fetched behind it is fetched in vain.
-Whoever has read some MB in order goes on: as much again is fetched ahead of him, so that it doubles, in several
+Whoever has read some MB in order goes on: as much again is fetched ahead of it, so that it doubles, in several
 requests at once. A seek begins anew, with nothing ahead.
 """
 
@@ -46,7 +46,7 @@ class Runs:
     def __init__(self, capacity_bytes: int, sharers: int) -> None:
         """
         :param capacity_bytes: what the cache can keep of all instances.
-        :param sharers: how many may share it, each with a window of his own.
+        :param sharers: how many may share it, each with a window of its own.
         """
         self._capacity = capacity_bytes
         self._sharers = sharers

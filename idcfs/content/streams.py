@@ -19,7 +19,7 @@ class Streams:
         self._fetching = fetching
 
     def expect(self, end: int) -> None:
-        """Somebody is about to read up to byte ``end``: run ahead of him, unless that may come from elsewhere."""
+        """Somebody is about to read up to byte ``end``: run ahead of it, unless that may come from elsewhere."""
         for download in self._fetching.running:
             if end - download.position <= FAR_BYTES:
                 download.want(end)
