@@ -6,8 +6,8 @@ this is the instance asked for, stored as the index says.
 
 A body that broke off is followed by another one, perhaps from another place: from a little before where it broke off if
 the source can start there, else from where the first one began. Only the bytes not yet known are taken of it, once the
-others have been shown to be the same: the little before by comparison, more than that by a digest. What is wanted from
-the middle begins a little before it as well, for what comes there has to be what others have seen there: see ``Seams``.
+others have been shown to be the same: see ``Overlap``. What is wanted from the middle begins a little before it as
+well, for what comes there has to be what others have seen there: see ``Seams``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..settings import BLOCK_BYTES, MAX_INSTANCE_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
+from .overlap import Overlap
 from .seams import SEAM_BYTES, Seams
 
 
@@ -60,14 +61,8 @@ class Arrival:
         self._pieces: list[bytes | memoryview] = []  # of the block that is arriving
         self._filled = 0
         self._before = b""  # the last bytes before the block that is arriving, as far as they are known
-        self._lead = SEAM_BYTES if start else 0  # of those before the first block, which nobody has shown yet
         self._known = xxh3_128()  # of all blocks from the first on but the one that is arriving
-        self._again = xxh3_128()  # of those that come once more,
-        self._expected = self._known  # which is to be of the same bytes
-        self._skip = 0
-        self._after = b""  # what follows the bytes asked for, as far as it is known,
-        self._seen_after = 0  # and how much of it the body has shown
-        self._led: list[memoryview] = []  # of the lead, what has come of it
+        self._overlap = Overlap(instance, SEAM_BYTES if start else 0)
         self._is_cut = False
 
     def lead_to(self, after: bytes) -> None:
@@ -75,7 +70,7 @@ class Arrival:
 
         To be called before anything arrives.
         """
-        self._after = after[:SEAM_BYTES]
+        self._overlap.expect_after(after)
 
     @property
     def start(self) -> int:
@@ -91,18 +86,18 @@ class Arrival:
     def resume_at(self) -> int:
         """Where the next body is asked to start: further on only if these are bytes that cannot change."""
         if self._checked and self._instance.is_fixed:
-            return self.position - self._lead - len(self._tail())
+            return self.position - self._overlap.lead_bytes - len(self._tail())
         return self.start
 
     @property
     def known_ahead(self) -> int:
         """How many bytes the body brings next that come only to be compared."""
-        return self._skip
+        return self._overlap.ahead
 
     @property
     def asked_stop(self) -> int | None:
         """Where the next body is asked to end; None for the end of the instance."""
-        return None if self.stop is None else self.stop + len(self._after)
+        return None if self.stop is None else self.stop + self._overlap.after_bytes
 
     @property
     def left(self) -> int | None:
@@ -172,17 +167,18 @@ class Arrival:
             self._announced = True
         if stop not in (None, self.asked_stop):
             raise Damaged(f"{self._instance}: the archive sends up to byte {stop}, not to {self.asked_stop}")
-        if start == self.start and not self._lead:
-            self._expect_again(None)
+        if start == self.start and not self._overlap.lead_bytes:
+            self._overlap.expect_again(self.position - self.start, self._digest())
         elif start == self.resume_at:
-            self._expect_again(self._tail())
+            self._expect_tail()
         elif start == 0:
             self._begin_anew()
         else:
             raise Damaged(f"{self._instance}: the archive sends from byte {start} on, not from {self.resume_at}")
         if stop is None:
-            self.stop, self._after = None, b""
-        self._seen_after, self._is_cut = 0, False
+            self.stop = None
+            self._overlap.expect_after(b"")
+        self._is_cut = False
 
     def forget_unproven(self) -> None:
         """What has come so far may be of something else, and so may the size: the next body is the first one.
@@ -194,18 +190,24 @@ class Arrival:
             self.size = self._known_size
             self._announced = False
 
-    def _expect_again(self, tail: bytes | None) -> None:
-        """The body begins with bytes that are known: the last few, or all of them; or else with the lead."""
-        self._again = xxh3_128()
-        self._expected = self._known.copy() if tail is None else xxh3_128(tail)
-        if tail is None and self._pieces:
-            self._expected.update(self._joined())
-        self._skip = self.position - self.start if tail is None else len(tail) or self._lead
-        self._led = []
+    def _digest(self) -> xxh3_128:
+        """Of all that has arrived, from the first block on."""
+        digest = self._known.copy()
+        if self._pieces:
+            digest.update(self._joined())
+        return digest
+
+    def _expect_tail(self) -> None:
+        """The body begins with the last bytes that are known, or else with the lead."""
+        if tail := self._tail():
+            self._overlap.expect_again(len(tail), xxh3_128(tail))
+        else:
+            self._overlap.expect_lead()
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
-        self._first = self._block = self._filled = self._skip = self._lead = 0
+        self._first = self._block = self._filled = 0
+        self._overlap.expect_nothing()
         self._pieces = []
         self._before = b""
         self._known = xxh3_128()
@@ -217,8 +219,9 @@ class Arrival:
         :raises Damaged: if these cannot be the stored bytes.
         """
         data = memoryview(chunk)
-        if self._skip:
-            data = self._skip_known(data)
+        if known := data[: self._overlap.ahead]:
+            self._take_known(known)
+            data = data[len(known) :]
         data, beyond = self._parted(data)
         while data and not self.is_cut_off:
             if self._filled == BLOCK_BYTES:
@@ -228,54 +231,34 @@ class Arrival:
             self._add(piece)
             yield
         if beyond:
-            self._compare_after(beyond)
+            self._overlap.compare_after(beyond)
 
     def end(self) -> None:
         """The body was whole; so is the instance, if it is as long as was said.
 
         :raises Damaged: if it is not.
         """
-        if self._skip and not self._announced and not self._lead:
+        if self._overlap.ahead and not self._announced and not self._overlap.lead_bytes:
             raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
-        if self._skip:  # it is as long as ever, by its own words
+        if self._overlap.ahead:  # it is as long as ever, by its own words
             raise Truncated(f"{self._instance}: the archive sent less than what had come before")
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
-        elif self.position != self.stop or self._seen_after < len(self._after):
+        elif self.position != self.stop or not self._overlap.has_seen_after:
             raise Truncated(f"{self._instance}: the archive sent less than the range asked for")
         self.is_whole = True
         self._keep()
 
-    def _skip_known(self, data: memoryview) -> memoryview:
-        known = data[: self._skip]
-        self._skip -= len(known)
-        if self._lead:
-            self._take_lead(known)
-            return data[len(known) :]
-        self._again.update(known)
-        if not self._skip and self._again.digest() != self._expected.digest():
-            raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
-        return data[len(known) :]
-
-    def _take_lead(self, piece: memoryview) -> None:
-        self._led.append(piece)
-        if not self._skip:
-            self._before, self._lead = b"".join(self._led), 0
-            self._seams.see(self._first, self._before)
+    def _take_known(self, known: memoryview) -> None:
+        if lead := self._overlap.compare(known):
+            self._before = lead
+            self._seams.see(self._first, lead)
 
     def _parted(self, data: memoryview) -> tuple[memoryview, memoryview]:
         """What is wanted of ``data``, and what is only compared."""
-        left = len(data) if self.stop is None or not self._after else self.stop - self.position
+        left = len(data) if self.stop is None or not self._overlap.after_bytes else self.stop - self.position
         return data[:left], data[left:]
-
-    def _compare_after(self, data: memoryview) -> None:
-        known = self._after[self._seen_after : self._seen_after + len(data)]
-        if data[: len(known)] != known:
-            raise Replaced(f"{self._instance}: the archive sends other bytes than it sent before")
-        if len(known) < len(data):
-            raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
-        self._seen_after += len(data)
 
     def _begin_block(self) -> None:
         self._known.update(self._joined())
