@@ -88,6 +88,19 @@ def test_who_waits_for_a_mount_no_longer_gets_none(
         assert "the command that mounts was stopped" in building.log()
 
 
+def test_signals_for_a_mount_that_answers_do_nothing_before(
+    free: Callable[[], None], tmp_path: Path, sample_index: Path
+) -> None:
+    with _building(tmp_path, sample_index) as building:
+        os.kill(building.service, signal.SIGHUP)
+        os.kill(building.service, signal.SIGUSR1)
+        free()
+        assert building.command.wait(PATIENCE_SECONDS) == 0
+        assert is_mounted(building.place)
+        os.kill(building.service, signal.SIGTERM)
+        assert building.ends()
+
+
 def test_sigterm_stops_the_clearing_of_the_cache(tmp_path: Path) -> None:
     searched = tmp_path / "cache" / "searched"
     searched.mkdir(parents=True)
