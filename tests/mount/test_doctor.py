@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from idcfs import mounts
-from scripts.harness import is_mounted
+from scripts.harness import IDCFS, is_mounted
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, counters, errno_of
 from tests.tokens import TokenEndpoint
 from tests.twin.client import Twin
+from tests.unprivileged import AS_NOBODY
 from tests.waiting import eventually
 
 Found = dict[str, dict[str, Any]]
@@ -186,6 +187,16 @@ def test_a_mount_whose_process_was_killed_comes_off_with_the_remedy(
 def test_without_a_place_every_mount_is_looked_at(mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     assert f"mount         {made.path} answers" in idcfs("doctor", "--offline").stdout
+
+
+def test_a_mount_of_another_user_is_none_of_ones_business(
+    mount: MountMaker, sample_index: Path, tmp_path: Path
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    other, said = (AS_NOBODY, "belongs to another user") if os.geteuid() == 0 else ((), "answers")
+    command = [*other, *IDCFS, "doctor", "--offline", str(made.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"ok    mount         {made.path} {said}" in done.stdout
 
 
 def test_a_mount_that_stands_still(doctor: Doctor, mount: MountMaker, sample_index: Path) -> None:

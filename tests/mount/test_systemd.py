@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from configparser import ConfigParser
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from idcfs import mounts
-from scripts.harness import is_mounted
-from tests.mount.conftest import NOWHERE
-from tests.waiting import PATIENCE_SECONDS, eventually
+from scripts.harness import is_mounted, run
+from tests.mount.conftest import NOWHERE, fuse_device
+from tests.unprivileged import AS_NOBODY, NOBODY
+from tests.waiting import PATIENCE_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
 KINDS = ("user", "system")
@@ -63,22 +65,43 @@ def test_for_a_user_fusermount3_may_become_root() -> None:
     assert not implying & service("user").keys()
 
 
-@contextmanager
-def started(kind: str, place: Path, options: list[str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """What the unit starts, as systemd would, once it has said that it is ready."""
-    settings = service(kind)
-    words = shlex.split(settings["ExecStart"])
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Where a service of either kind may write; not pytest's directory, which is for its owner alone."""
+    with contextlib.ExitStack() as stack:
+        place = Path(tempfile.mkdtemp(prefix="idcfs-service-")).resolve()
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        if os.geteuid() == 0:
+            os.chown(place, NOBODY, NOBODY)
+            stack.enter_context(fuse_device()).chmod(0o666)
+        yield place
+
+
+def standing(kind: str) -> list[str]:
+    """What stands before a command that is to have the rights that systemd would give it, where root runs the tests."""
+    if os.geteuid() != 0:
+        return []
+    if kind == "user":
+        return list(AS_NOBODY)
+    kept = (name.removeprefix("CAP_").lower() for name in service(kind)["CapabilityBoundingSet"].split())
+    return ["setpriv", f"--bounding-set={','.join(['-all', *(f'+{name}' for name in kept)])}", "--no-new-privs"]
+
+
+@contextlib.contextmanager
+def started(kind: str, home: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """What the unit starts for ``home / "mnt"``, as systemd would, once it has said that it is ready."""
+    place, address = home / "mnt", home / "notify"
+    words = shlex.split(service(kind)["ExecStart"])
     assert words[0] == PROGRAM
     filled = {PROGRAM: [sys.executable, "-m", "idcfs"], "$MOUNT_ARGS": options, "%f": [str(place)]}
-    command = [one for word in words for one in filled.get(word, [word])]
-    if kind == "system" and os.geteuid() == 0:
-        bounds = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in _capabilities(settings))])
-        command = ["setpriv", f"--bounding-set={bounds}", "--no-new-privs", *command]
+    command = [*standing(kind), *(one for word in words for one in filled.get(word, [word]))]
+    env = {**os.environ, "NOTIFY_SOCKET": str(address), "XDG_STATE_HOME": str(home / "state"), "HOME": str(home)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
+        address.unlink(missing_ok=True)
+        manager.bind(str(address))
+        address.chmod(0o777)
         manager.settimeout(PATIENCE_SECONDS)
-        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "XDG_STATE_HOME": str(tmp_path / "state")}
-        process = subprocess.Popen(command, env=env, cwd="/", stdin=subprocess.DEVNULL, umask=0o077)
+        process = subprocess.Popen(command, env=env, cwd=home, stdin=subprocess.DEVNULL, umask=0o077)
         try:
             assert b"READY=1" in manager.recv(4096)
             yield process
@@ -89,30 +112,25 @@ def started(kind: str, place: Path, options: list[str], tmp_path: Path) -> Itera
                 subprocess.run(["fusermount3", "-u", "-z", place], check=False)
 
 
-def _capabilities(settings: dict[str, str]) -> list[str]:
-    return settings["CapabilityBoundingSet"].split()
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_mounts_reloads_ends_and_cleans_up(kind: str, tmp_path: Path, sample_index: Path) -> None:
-    place = tmp_path.resolve() / "mnt"
-    options = ["--archive", NOWHERE, "--index", str(sample_index), "--cache-dir", str(tmp_path / "cache")]
-    settings = service(kind)
-    with started(kind, place, options, tmp_path) as process:
-        assert sorted(os.listdir(place)) == ["chest_twin", "rider_twin"]
+def test_it_mounts_reloads_ends_and_cleans_up(kind: str, home: Path, sample_index: Path) -> None:
+    place, settings = home / "mnt", service(kind)
+    index = shutil.copyfile(sample_index, home / "index.parquet")
+    options = ["--archive", NOWHERE, "--index", str(index), "--cache-dir", str(home / "cache")]
+    with started(kind, home, options) as process:
+        assert "dr-xr-xr-x" in run([*standing(kind), "ls", "-l", place])
         reload = settings["ExecReload"].replace("$MAINPID", str(process.pid))
-        subprocess.run(shlex.split(reload), check=True)
-        assert sorted(os.listdir(place)) == ["chest_twin", "rider_twin"]
+        run([*standing(kind), *shlex.split(reload)])
+        assert "chest_twin" in run([*standing(kind), "ls", place])
         process.terminate()  # KillSignal= is SIGTERM
         assert process.wait(PATIENCE_SECONDS) == 0
         assert not is_mounted(place)
-    (tmp_path / "notify").unlink()
-    with started(kind, place, options, tmp_path) as process:
+    with started(kind, home, options) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_SECONDS)
-        assert eventually(lambda: mounts.is_stale(place))
+        assert is_mounted(place)
         after = settings["ExecStopPost"].removeprefix("-").replace("%f", str(place))
-        subprocess.run(shlex.split(after), check=True)
+        run([*standing(kind), *shlex.split(after)])
         assert not is_mounted(place)
 
 
