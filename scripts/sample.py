@@ -1,7 +1,9 @@
 """The sample archive as users have it: a home directory with the archive mounted at ``~/idc``, and nothing beyond.
 
 What the documents show comes from here: their examples are run by the tests (tests/mount/test_documents.py), their
-pictures are made by ``scripts.session`` and ``scripts.pictures``.
+pictures are made by ``scripts.session`` and ``scripts.pictures``. Whoever wants to try the examples mounts it:
+
+    .venv/bin/python -m scripts.sample MOUNTPOINT
 """
 
 from __future__ import annotations
@@ -11,11 +13,21 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.harness import COMMAND_SECONDS, Mount, mounted
+from scripts.harness import (
+    COMMAND_SECONDS,
+    Failure,
+    Mount,
+    end_on_signals,
+    is_mounted,
+    mounted,
+    need_fuse,
+    scratch_directory,
+)
 from tests.data import sample_archive, whole_slide, write_index
 from tests.twin.client import Twin
 
@@ -58,6 +70,38 @@ class Home:
             check=False,
         )
         return done.stdout.replace(str(self.path), "~")
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python -m scripts.sample MOUNTPOINT", file=sys.stderr)
+        return 2
+    end_on_signals()
+    try:
+        need_fuse()
+        with scratch_directory("idcfs-sample-") as scratch:
+            keep_mounted(Path(sys.argv[1]).resolve(), scratch)
+    except Failure as error:
+        print(f"sample: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def keep_mounted(mountpoint: Path, scratch: Path) -> None:
+    """Have the sample archive at ``mountpoint`` until Ctrl-C, or until it is unmounted.
+
+    :raises Failure: as ``sample_home``.
+    """
+    source, index = make_sample(scratch)
+    with Twin(data=source) as twin:
+        options = ("--archive", twin.url, "--index", index, "--cache-dir", scratch / "cache")
+        with mounted(mountpoint, *options, state_dir=scratch / "state"):
+            print(f"The sample archive is mounted at {mountpoint}, until Ctrl-C.", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                while is_mounted(mountpoint):
+                    time.sleep(1)
 
 
 def make_sample(place: Path) -> tuple[Path, Path]:
@@ -113,3 +157,7 @@ def _take_off_others(home: Path) -> None:
     for mountpoint in [line.split(" ")[4] for line in lines]:
         if mountpoint.startswith(f"{home}/"):
             subprocess.run(["fusermount3", "-u", "-z", mountpoint], check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
