@@ -1,4 +1,4 @@
-"""What ``--help`` says and what the README says are about the same commands and options."""
+"""What ``--help`` says and what the documents say are about the same commands and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 
 from idcfs import cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+CHECKOUT = Path(__file__).parents[1]
+OPTIONS = (CHECKOUT / "docs" / "OPTIONS.md").read_text()
+DOCUMENTS = OPTIONS + "".join(
+    (CHECKOUT / name).read_text() for name in ("docs/GUIDE.md", "docs/SYSTEM.md", "README.md")
+)
 
 
 def commands(group: click.Group, path: str = "idcfs") -> Iterator[tuple[str, click.Command]]:
@@ -26,12 +30,12 @@ COMMANDS = dict(commands(cli.main))
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_every_command_and_option_is_in_the_readme(path: str) -> None:
-    assert path in README or path.rpartition(" ")[2] in README.partition("`idcfs cache`")[2]
+def test_every_command_and_option_is_in_the_documents(path: str) -> None:
+    assert path in DOCUMENTS
     for parameter in COMMANDS[path].params:
         if isinstance(parameter, click.Option):
             for word in (*parameter.opts, *parameter.secondary_opts):
-                assert f"`{word}" in README or f" {word}`" in README, word
+                assert f"`{word}" in DOCUMENTS or f" {word}`" in DOCUMENTS, word
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -59,5 +63,5 @@ def test_bounds_are_told_in_both(option: str, bound: str) -> None:
     (found,) = [one for one in cli.main.commands["mount"].params if one.name == option]
     assert isinstance(found, click.Option)
     assert bound in (found.help or "")
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{found.opts[0]} ")]
+    (row,) = [line for line in OPTIONS.splitlines() if line.startswith(f"| `{found.opts[0]} ")]
     assert bound in row
