@@ -10,6 +10,7 @@ import getopt
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -50,7 +51,7 @@ def _mount(given: list[str]) -> None:
     if "-N" in names:
         raise UsageError("-N: mount in the namespace itself: nsenter --mount=NAMESPACE mount -t idcfs …")
     root = click.Context(cli.main, info_name="idcfs")
-    spec, directory = places
+    spec, directory = _as_written(places[0]), places[1]
     texts = [text for name, text in switches if name == "-o"]
     words = list(_words(spec, texts, settable(root), sloppy="-s" in names))
     words += ["--", directory]
@@ -61,6 +62,12 @@ def _mount(given: list[str]) -> None:
             check_settings(seen)
         return
     cli.main(["mount", *words])
+
+
+def _as_written(spec: str) -> str:
+    """``proxy``, where mount(8) has found a file of that name in its working directory and made a path of it."""
+    name = Path(spec).name
+    return name if Path(spec).is_absolute() and name in ("proxy", "google") else spec
 
 
 def _words(spec: str, texts: list[str], known: dict[str, click.Option], *, sloppy: bool) -> Iterator[str]:

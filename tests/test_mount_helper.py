@@ -88,6 +88,18 @@ def test_what_is_for_the_kernel_is_handed_on(
 
 
 @pytest.mark.parametrize(
+    ("spec", "archive"),
+    [("proxy", "proxy"), ("/tmp/proxy", "proxy"), ("/google", "google"), ("http://h/proxy", "http://h/proxy")],
+)
+def test_a_name_is_no_path(
+    spec: str, archive: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ended(monkeypatch, capsys, spec, "/mnt/idc", "-fv")
+    assert (code, err) == (0, "")
+    assert shlex.split(out)[2:4] == [f"--archive={archive}", f"--options=fsname={archive}"]
+
+
+@pytest.mark.parametrize(
     ("text", "options"),
     [
         ("a,b=c", ["a", "b=c"]),

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from scripts.harness import is_mounted
 
-_PLACE = Path("/sbin/mount.idcfs")
-_CHECKOUT = Path(__file__).resolve().parents[2]
+PLACE = Path("/sbin/mount.idcfs")
+"""Where mount(8) looks for it."""
+CHECKOUT = Path(__file__).resolve().parents[2]
 _SCRIPT = f"""#!{sys.executable}
 import sys
-sys.path.insert(0, {str(_CHECKOUT)!r})
+sys.path.insert(0, {str(CHECKOUT)!r})
 from idcfs.mount_helper import main
 main()
 """
@@ -31,7 +32,9 @@ class Machine:
     """A directory of this test's own, for all that mounts keep."""
     index: Path
 
-    def run(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command, such as mount(8), to its end."""
         places = {f"XDG_{name}_HOME": str(self.home / name.lower()) for name in ("STATE", "CACHE", "CONFIG")}
         return subprocess.run(
@@ -40,6 +43,7 @@ class Machine:
             text=True,
             timeout=60,
             check=False,
+            cwd=cwd,
             env={**os.environ, **places} if env is None else env,
         )
 
@@ -60,12 +64,12 @@ def machine_with_helper(home: Path, index: Path) -> Iterator[Machine]:
     script = home / "mount.idcfs"
     script.write_text(_SCRIPT)
     script.chmod(0o755)
-    directory = os.open(_PLACE.parent, os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(PLACE.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
-        assert _PLACE.is_symlink() or not _PLACE.exists(), f"{_PLACE} is no link: it would be lost"
+        assert PLACE.is_symlink() or not PLACE.exists(), f"{PLACE} is no link: it would be lost"
         before = (
-            os.readlink(_PLACE) if _PLACE.exists() else None
+            os.readlink(PLACE) if PLACE.exists() else None
         )  # not one of a test that was killed, which leads nowhere
         _link(str(script))
         try:
@@ -80,6 +84,6 @@ def machine_with_helper(home: Path, index: Path) -> Iterator[Machine]:
 
 
 def _link(target: str | None) -> None:
-    _PLACE.unlink(missing_ok=True)
+    PLACE.unlink(missing_ok=True)
     if target is not None:
-        _PLACE.symlink_to(target)
+        PLACE.symlink_to(target)

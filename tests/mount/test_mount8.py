@@ -12,7 +12,7 @@ import pytest
 from idcfs import mounts
 from scripts.harness import IDCFS, is_mounted, status
 from tests.mount.conftest import NOWHERE, logs, without_bugs
-from tests.mount.helper import Machine, machine_with_helper
+from tests.mount.helper import CHECKOUT, PLACE, Machine, machine_with_helper
 from tests.mount.stage import contents
 from tests.twin.client import Twin
 from tests.waiting import eventually
@@ -57,11 +57,12 @@ def test_mount_and_umount(machine: Machine, place: Path, twin: Twin, sample: Pat
 
 def test_the_proxy_by_its_name(machine: Machine, place: Path, twin: Twin, as_proxy: Callable[[Twin], str]) -> None:
     fstab = machine.fstab((as_proxy(twin), place, f"collection=rider_twin,content=wado,index={machine.index}"))
-    for _ in range(2):
-        done = machine.run("mount", "-a", "-T", fstab)
+    (machine.home / "proxy").touch()  # mount(8) takes it for what is meant
+    for cwd in (machine.home, Path("/")):
+        done = machine.run("mount", "-a", "-T", fstab, cwd=cwd)
         assert (done.returncode, done.stderr) == (0, "")
     assert [one.path for one in mounts.mounts()].count(place) == 1
-    assert machine.run("findmnt", "-no", "SOURCE", place).stdout == "proxy\n"
+    assert machine.run("findmnt", "-no", "SOURCE", place, cwd=Path("/")).stdout == "proxy\n"
     assert (os.listdir(place), status(place)["archive"]) == (["rider_twin"], "proxy")
 
 
@@ -184,6 +185,18 @@ def test_what_is_no_archive_and_what_is_taken_is_told(machine: Machine, place: P
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
     assert "already" in done.stderr
+
+
+def test_the_table_of_mounts_has_the_name_that_is_given(machine: Machine, place: Path) -> None:
+    assert machine.mount(NOWHERE, place, r"fsname=all of it a\\b").returncode == 0
+    assert machine.run("findmnt", "-no", "SOURCE", place).stdout == "all of it a\\b\n"
+
+
+def test_make_installs_the_link(machine: Machine) -> None:
+    words = ("-o", "setup", "install-mount-helper", f"VENV={machine.home}/venv")
+    done = machine.run("make", "-C", CHECKOUT, *words)
+    assert done.returncode == 0, done.stderr
+    assert os.readlink(PLACE) == f"{machine.home}/venv/bin/mount.idcfs"
 
 
 def test_mount_units_have_no_home(machine: Machine, place: Path) -> None:
