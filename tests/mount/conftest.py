@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,13 +77,16 @@ def as_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Twin], str]:
 def fuse_device() -> Iterator[Path]:
     """``/dev/fuse``, whose mode may be changed: by one test process at a time, and until the end only."""
     device = Path("/dev/fuse")
-    with (Path(tempfile.gettempdir()) / "idcfs-tests-fuse-device.lock").open("w") as lock:
+    lock = os.open(device.parent, os.O_RDONLY | os.O_DIRECTORY)  # the machine's: each checkout may have a TMPDIR
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mode = stat.S_IMODE(device.stat().st_mode)
         try:
             yield device
         finally:
             device.chmod(mode)
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager
