@@ -15,6 +15,9 @@ from . import mounts
 from .errors import AccessDenied, IdcfsError, UsageError
 from .settings import STATUS_NAME
 
+ATTRIBUTE_PREFIX = "user.idc."
+"""Before the names of a mount's extended attributes."""
+
 _GLANCE_SECONDS = 2.0
 """How long is waited for mounts that nobody has asked about; those that live answer within milliseconds."""
 

@@ -10,14 +10,10 @@ from typing import Any
 
 from ..errors import UsageError
 from ..layout import PATH_COLUMNS, parse_layout
-from ..running import content_of
-
-ATTRIBUTE_PREFIX = "user.idc."
-"""Before the names of a mount's extended attributes; those that are used here are named in ``facts_of`` alone."""
+from ..running import ATTRIBUTE_PREFIX, content_of
 
 _LEVELS = dict(zip(PATH_COLUMNS, ("collection", "patient", "study", "series"), strict=True))
 _NUMBERS = frozenset({"size_bytes", "instance_count", "series_count", "cached_bytes"})
-_DOI_URL = "https://doi.org/"
 
 
 def describe(path: Path, mountpoint: Path, report: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +49,6 @@ def describe(path: Path, mountpoint: Path, report: dict[str, Any]) -> dict[str, 
 
 def facts_of(described: dict[str, Any]) -> dict[str, str]:
     """What ``describe`` has found, in words for people; what is not known is left out."""
-    dois = described.get("source_doi")
     facts = {
         "collection": described.get("collection_id"),
         "patient": described.get("patient_id"),
@@ -65,7 +60,7 @@ def facts_of(described: dict[str, Any]) -> dict[str, str]:
         "size": _size(described),
         "cached": _bytes(described.get("cached_bytes")),
         "licence": described.get("license"),
-        "citation": ", ".join(_DOI_URL + doi for doi in dois.split(",")) if dois else None,
+        "citation": described.get("source_url", "").replace(",", ", "),
         "viewer": described.get("viewer_url"),
         "bucket": described.get("aws_url"),
         "content": described["content"],

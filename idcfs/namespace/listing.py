@@ -39,8 +39,6 @@ UNKNOWN_BYTES = 1 * MIB
 MAX_KEPT = 250_000
 """Instances whose names are kept in memory (about 120 bytes each); the largest series of IDC v25 has 91,980."""
 
-_DISK_BLOCK = 512  # the unit of st_blocks, whatever st_blksize says (stat(2))
-
 log = logging.getLogger(__name__)
 
 
@@ -169,19 +167,20 @@ class Listing:
         """Exact or provisional size of an instance."""
         exact = self._exact.get(ordinal)
         if exact is not None:
-            return Size(exact, _blocks(exact), exact=True)
+            return Size(exact, stat_blocks(exact), exact=True)
         if self.series.total_bytes is None:
-            return Size(UNKNOWN_BYTES, _blocks(UNKNOWN_BYTES), exact=False)
+            return Size(UNKNOWN_BYTES, stat_blocks(UNKNOWN_BYTES), exact=False)
         left = max(0, self.series.total_bytes - self._accounted)
         count = len(self.names) - len(self._exact)
         rounded = -(-left // (count * ROUND_BYTES)) * ROUND_BYTES
         place = ordinal - bisect_left(self._exact_order, ordinal)
-        blocks = _blocks(left)
+        blocks = stat_blocks(left)
         return Size(max(ROUND_BYTES, rounded), blocks * (place + 1) // count - blocks * place // count, exact=False)
 
 
-def _blocks(size: int) -> int:
-    return -(-size // _DISK_BLOCK)
+def stat_blocks(size: int) -> int:
+    """``st_blocks`` of a file of ``size`` bytes: in units of 512, whatever ``st_blksize`` says (stat(2))."""
+    return -(-size // 512)
 
 
 class Listings:

@@ -15,6 +15,7 @@ from ..deadline import Progress
 from ..errors import IdcfsError
 from ..flight import SingleFlight
 from ..namespace.exported import COLLECTIONS, SERIES, ExportedIndex
+from ..namespace.listing import stat_blocks
 from ..namespace.nodes import ROOT, Level, Node, View, inode_of
 from ..settings import INDEX_NAME
 from .tree import Tree
@@ -50,7 +51,7 @@ class IndexFiles:
             size = (await trio.to_thread.run_sync(path.stat)).st_size
         except OSError as error:
             raise _unreadable(path, error) from None
-        return Attributes(inode_of(*node), Kind.FILE, size, -(-size // 512), self._tree.newest(), lasting=True)
+        return Attributes(inode_of(*node), Kind.FILE, size, stat_blocks(size), self._tree.newest(), lasting=True)
 
     async def directory(self, node: Node) -> Directory:
         if node != _ROOT:

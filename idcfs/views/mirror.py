@@ -6,14 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from ..namespace.listing import Listing
+from ..namespace.listing import Listing, stat_blocks
 from ..namespace.names import INSTANCE_SUFFIX
 from ..namespace.nodes import Level, Node, View, inode_of, node_of
 from .renditions import Rendition, Renditions
 from .tree import Tree
 from .view import Attributes, Directory, Entry, Kind, Opening, not_a_directory, not_a_file, not_a_link
-
-_DISK_BLOCK = 512
 
 
 class Mirror(ABC):
@@ -81,8 +79,8 @@ class Mirror(ABC):
         """Attributes of the file ``node``, which is as old as its ``series``; its size as far as it is at hand."""
         exact = self._renditions.size(rendition)
         size = rendition.provisional_size if exact is None else exact
-        blocks = -(-size // _DISK_BLOCK)
-        return Attributes(inode_of(*node), Kind.FILE, size, blocks, series.modified, lasting=exact is not None)
+        lasting = exact is not None
+        return Attributes(inode_of(*node), Kind.FILE, size, stat_blocks(size), series.modified, lasting)
 
     async def listed(self, node: Node) -> tuple[Listing, Attributes]:
         """The instances of the series that ``node`` is, or is in, and the attributes of its directory."""

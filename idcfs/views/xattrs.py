@@ -12,8 +12,8 @@ from cachetools import LRUCache
 
 from ..namespace.catalog import Catalog
 from ..namespace.nodes import Level
+from ..running import ATTRIBUTE_PREFIX
 
-_PREFIX = "user.idc."
 _MOST_VALUES = 16
 """Of more different modalities, licences or DOIs none is told: a part would pass for all."""
 _MOST_BYTES = 1_024
@@ -53,7 +53,9 @@ class IndexFacts:
 
 def encoded(facts: Mapping[str, str]) -> dict[bytes, bytes]:
     """``facts`` as the kernel wants them, without those that are empty or too long."""
-    values = {f"{_PREFIX}{name}".encode(): value.encode("utf-8", "surrogatepass") for name, value in facts.items()}
+    values = {
+        f"{ATTRIBUTE_PREFIX}{name}".encode(): value.encode("utf-8", "surrogatepass") for name, value in facts.items()
+    }
     return {name: value for name, value in values.items() if 0 < len(value) <= _MOST_BYTES}
 
 
