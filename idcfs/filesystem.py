@@ -18,7 +18,7 @@ from .views.view import Attributes, Directory, Entry, SideView
 
 
 class Opened(NamedTuple):
-    """What ``open`` gives: ``views.Opening``, with a handle for its file."""
+    """What ``open`` gives: ``view.Opening``, with a handle for its file."""
 
     handle: int
     resized: bool

@@ -36,7 +36,7 @@ from .namespace.store import SeriesStore
 from .settings import BLOCKS_NAME, QIDO, STORE_NAME, MountSettings
 from .sources import Archive, Offline
 from .stats import Stats
-from .views.exports import IndexFiles
+from .views.index_files import IndexFiles
 from .views.links import UidLinks
 from .views.metadata import Metadata
 from .views.own import OwnFiles

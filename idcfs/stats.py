@@ -33,9 +33,9 @@ COUNTERS = {
 }
 """Counters, with what they count in words for people, each without the others: Prometheus shows one at a time.
 Bytes are those of bodies, as they came over the wire."""
-SHARED_GAUGES = {"circuits_open": "servers not asked at present: away, or quota spent"}
-"""Gauges for which several answer, each for itself; there from the start."""
-GAUGES = SHARED_GAUGES | {
+OPTIONAL_GAUGES = {"circuits_open": "servers not asked at present: away, or quota spent"}
+"""Gauges for which there may be nobody to answer: they are 0 then."""
+GAUGES = OPTIONAL_GAUGES | {
     "cache_bytes": "contents in memory",
     "disk_cache_bytes": "contents on disk, of all mounts that share it",
     "disk_cache_capacity": "what contents on disk may take; 0: nothing is kept",
@@ -56,7 +56,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
-        self._gauges: dict[str, list[Callable[[], int]]] = {name: [] for name in SHARED_GAUGES}
+        self._gauges: dict[str, list[Callable[[], int]]] = {name: [] for name in OPTIONAL_GAUGES}
         self._details: dict[str, list[Callable[[], list[Detail]]]] = {name: [] for name in DETAILS}
 
     def count(self, name: str, amount: int = 1) -> None:

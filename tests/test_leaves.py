@@ -16,7 +16,7 @@ from idcfs import errors
 from idcfs.deadline import FLOOR_BYTES, Progress
 from idcfs.errors import DeadlinePassed, IdcfsError, Unreachable
 from idcfs.flight import SingleFlight
-from idcfs.stats import COUNTERS, SHARED_GAUGES, Stats
+from idcfs.stats import COUNTERS, OPTIONAL_GAUGES, Stats
 
 Flights = SingleFlight[str, int]
 
@@ -267,7 +267,7 @@ def test_counters_grow_and_gauges_are_asked() -> None:
     stats.count("misses", 0)
     level[0] = 6
     assert (stats["hits"], stats["misses"], stats["open_files"]) == (3, 0, 6)
-    nothing = dict.fromkeys((*COUNTERS, *SHARED_GAUGES), 0)
+    nothing = dict.fromkeys((*COUNTERS, *OPTIONAL_GAUGES), 0)
     assert stats.snapshot() == nothing | {"hits": 3, "open_files": 6}
 
 

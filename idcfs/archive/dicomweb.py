@@ -139,10 +139,9 @@ class DicomwebArchive:
         """Whether ranges of ``instance`` can be had, as far as is known, or to be tried."""
         return self.knows_ranges and self._ranges.may_send(_resource(instance))
 
-    def hope_for_ranges(self) -> bool:
-        """Ask for ranges until it is known whether it knows them; whether there is hope."""
+    def hope_for_ranges(self) -> None:
+        """Ask for ranges until it is known whether it knows them."""
         self._hopes_for_ranges = True
-        return self.knows_ranges
 
     @asynccontextmanager
     async def fetch(

@@ -31,7 +31,7 @@ class FoundSeries(Protocol):
 
 
 class UidLinks:
-    """Links named by UIDs: ``views.SideView``. A link is the node of the tree that it leads to, shown as another."""
+    """Links named by UIDs: ``view.SideView``. A link is the node of the tree that it leads to, shown as another."""
 
     roots: ClassVar[Mapping[bytes, Node]] = {UID_NAME.encode(): _ROOT}
 

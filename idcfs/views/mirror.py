@@ -15,7 +15,7 @@ from .view import Attributes, Directory, Entry, Kind, Opening, not_a_directory, 
 
 
 class Mirror(ABC):
-    """A view whose directories are the tree's down to the series, and whose files are renditions: ``views.SideView``.
+    """A view whose directories are the tree's down to the series, and whose files are renditions: ``view.SideView``.
 
     Who makes one says what nodes there are besides.
     """

@@ -16,7 +16,7 @@ _BULK = Node(Level.ROOT, 0, 3, View.OWN)
 
 
 class OwnFiles:
-    """``/.status.json`` and ``/.bulk``: ``views.SideView``."""
+    """``/.status.json`` and ``/.bulk``: ``view.SideView``."""
 
     roots: ClassVar[Mapping[bytes, Node]] = {STATUS_NAME.encode(): _STATUS, BULK_NAME.encode(): _BULK}
 

@@ -41,7 +41,7 @@ class Totals(NamedTuple):
 
 
 class Tree:
-    """One archive's series and instances: ``views.SideView``."""
+    """One archive's series and instances: ``view.SideView``."""
 
     roots: ClassVar[Mapping[bytes, Node]] = {}
 
@@ -81,7 +81,7 @@ class Tree:
     async def attributes(self, node: Node) -> Attributes:
         if node.level == Level.INSTANCE:
             listing = await self.listing(node.row)
-            return self._instance(node.row, listing, listing.checked(node.ordinal))
+            return self.instance_attributes(node.row, listing, listing.checked(node.ordinal))
         return _directory(self._catalog, node.level, node.row)
 
     async def directory(self, node: Node) -> Directory:
@@ -140,6 +140,18 @@ class Tree:
         :raises IdcfsError: if they cannot be had.
         """
         return self._listings.kept(row) or await self._listings.get(row, self._catalog.series(row))
+
+    def instance_attributes(self, row: int, listing: Listing, ordinal: int) -> Attributes:
+        """What ``stat`` says of an instance of the series at ``row``."""
+        size = listing.size(ordinal)
+        return Attributes(
+            inode=inode_of(Level.INSTANCE, row, ordinal),
+            kind=Kind.FILE,
+            size=size.size,
+            blocks=size.blocks,
+            modified=self._catalog.revised_time(Level.SERIES, row),
+            lasting=size.exact,
+        )
 
     def has(self, node: Node, name: bytes) -> bool:
         """Whether ``node``, a directory above the series that has been listed, has one called ``name``."""
@@ -228,17 +240,6 @@ class Tree:
         size = content.exact_size(ordinal)
         return 0 if size is None else await self._reader.cached_bytes(content.instance(ordinal), size)
 
-    def _instance(self, row: int, listing: Listing, ordinal: int) -> Attributes:
-        size = listing.size(ordinal)
-        return Attributes(
-            inode=inode_of(Level.INSTANCE, row, ordinal),
-            kind=Kind.FILE,
-            size=size.size,
-            blocks=size.blocks,
-            modified=self._catalog.revised_time(Level.SERIES, row),
-            lasting=size.exact,
-        )
-
 
 class _CatalogDirectory:
     """A directory above the series: a run of catalog rows. Positions are rows, so they need no table."""
@@ -263,7 +264,7 @@ class _SeriesDirectory:
 
     def entries(self, start: int) -> Iterator[Entry]:
         for ordinal in range(start, len(self._listing)):
-            attributes = self._tree._instance(self._row, self._listing, ordinal)
+            attributes = self._tree.instance_attributes(self._row, self._listing, ordinal)
             yield self._listing.names[ordinal], attributes, ordinal + 1
 
 

@@ -102,8 +102,8 @@ class Place:
         self._ask()
         return dict.fromkeys(self.uids, 7)
 
-    def hope_for_ranges(self) -> bool:
-        return self.knows_ranges
+    def hope_for_ranges(self) -> None:
+        """It is known what it knows."""
 
     def may_hold(self, series: Series) -> bool:
         return self.holds

@@ -28,7 +28,7 @@ _FILES = {
 
 
 class IndexFiles:
-    """The two files, made when anybody first asks what they are like: ``views.SideView``."""
+    """The two files, made when anybody first asks what they are like: ``view.SideView``."""
 
     roots: ClassVar[Mapping[bytes, Node]] = {INDEX_NAME.encode(): _ROOT}
 
