@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,25 +116,30 @@ def absolute(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def ask(path: Path, question: Callable[[], T]) -> T:
-    """What ``question`` finds out from the idcfs at ``path``.
-
-    In a thread: a process that stands still would hold up for ever whoever asks.
-
-    :raises IdcfsError: if there is no answer.
-    """
-    answer: Future[T] = Future()
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """What ``work`` comes to, in a thread, which the kernel may hold: who waits hears signals, and may stop waiting."""
+    result: Future[T] = Future()
 
     def run() -> None:
         try:
-            answer.set_result(question())
+            result.set_result(work())
         except BaseException as error:
-            answer.set_exception(error)
+            result.set_exception(error)
 
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS)
-    if thread.is_alive():
+    Thread(target=run, daemon=True).start()
+    return result
+
+
+def ask(path: Path, question: Callable[[], T]) -> T:
+    """What ``question`` finds out from the idcfs at ``path``.
+
+    Who is asked may stand still, which would hold up for ever whoever asks.
+
+    :raises IdcfsError: if there is no answer.
+    """
+    answer = in_thread(question)
+    wait([answer], ANSWER_SECONDS)
+    if not answer.done():
         raise IdcfsError(f"the idcfs at {path} does not answer: 'idcfs umount --lazy {path}' detaches it")
     return answer.result()
 

@@ -21,7 +21,6 @@ from ..running import read_status, reports
 from ..settings import UID_NAME
 from .completing import Mountpoint
 from .describing import describe, facts_of
-from .warming import patiently
 
 _NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -85,7 +84,7 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
 def _described(place: Path, mountpoint: Path) -> dict[str, Any] | None:
     """What is at ``place``; None, and a line, if the mount cannot tell: others may."""
     try:
-        return patiently(partial(describe, place, mountpoint, read_status(mountpoint)))
+        return mounts.in_thread(partial(describe, place, mountpoint, read_status(mountpoint))).result()
     except OSError as error:
         say(f"{place}: {error.strerror}")
     except IdcfsError as error:
@@ -99,7 +98,7 @@ def _places(name: str) -> list[tuple[Path, Path]]:
     :raises UsageError: if it is neither.
     """
     try:
-        place = Path(patiently(partial(os.path.realpath, name, strict=True)))
+        place = Path(mounts.in_thread(partial(os.path.realpath, name, strict=True)).result())
         return [(place, mounts.idcfs_around(place, mounts.topmost()).path)]
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
@@ -132,7 +131,7 @@ def _places_of(uid: str, mountpoints: Iterable[Path]) -> tuple[dict[Path, Path],
         link = mountpoint / UID_NAME / uid
         try:
             # Without a limit: the first look into what a server lists takes as long as that.
-            target = patiently(partial(os.readlink, link))
+            target = mounts.in_thread(partial(os.readlink, link)).result()
         except OSError as error:
             if error.errno not in _NO_SUCH_PATH:
                 are_all_sure = False

@@ -16,7 +16,7 @@ import click
 from .. import options, running
 from ..console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
 from ..errors import UsageError, meaning_of
-from ..mounts import Mount
+from ..mounts import Mount, in_thread
 from . import warming
 from .completing import complete_path
 from .warming import Warming
@@ -42,7 +42,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
     one a line. What is cached already costs no request, so what was stopped can be run again. Unless it was stopped or
     gave up, all that it fetched is on disk when it ends.
     """
-    found = warming.patiently(partial(warming.find, _given(paths)))
+    found = in_thread(partial(warming.find, _given(paths))).result()
     if found.refused:
         for line in found.refused:
             say(line)

@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, LifoQueue, Queue
@@ -278,20 +277,6 @@ class _Crew(Generic[T]):
                 self._work(item)
             finally:
                 self._queue.task_done()
-
-
-def patiently(work: Callable[[], T]) -> T:
-    """What ``work`` returns; signals are heard meanwhile, even if the kernel holds it."""
-    answer: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return answer.result()
 
 
 def find(given: Iterable[str]) -> Found:

@@ -277,12 +277,6 @@ def test_failures_that_nobody_takes_hold_nobody_up(tmp_path: Path, monkeypatch: 
     assert work.failed == 5 + JOBS
 
 
-def test_what_is_waited_for_patiently_comes_back_whatever_it_is() -> None:
-    assert warming.patiently(lambda: 7) == 7
-    with pytest.raises(ZeroDivisionError):
-        warming.patiently(lambda: 1 // 0)
-
-
 # --- what was asked for -----------------------------------------------------------------------------------------------
 
 
