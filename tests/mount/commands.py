@@ -86,6 +86,14 @@ def started(*words: str | Path) -> subprocess.Popen[str]:
     )
 
 
+def read_terminal(terminal: int) -> bytes:
+    """What the command shows on a terminal, bit by bit; nothing once it has ended."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # EIO: nobody holds its other end any more
+        return b""
+
+
 def summary(stdout: str) -> tuple[int, int, int]:
     """Files, bytes and failures, from the one line that stdout is."""
     match = re.fullmatch(r"warmed ([\d,]+) files?, ([\d,]+) bytes in \d+\.\d s; ([\d,]+) failed\n", stdout)

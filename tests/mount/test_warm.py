@@ -15,7 +15,7 @@ import pytest
 
 from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount, run
-from tests.mount.commands import summary, warm
+from tests.mount.commands import read_terminal, summary, warm
 from tests.mount.conftest import MountMaker
 from tests.mount.stage import a_series, contents, counters, unmount
 from tests.small_disk import small_disk
@@ -123,13 +123,6 @@ def test_on_a_terminal_a_bar_shows_how_it_goes(made: Mount, twin: Twin) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert re.search(r"\d+\.\d/\d+\.\d MB \d+\.\d MB/s \d\d:\d\d \d+ of 60 files", plain), plain
     assert f"idcfs: {missing}: {os.strerror(errno.ESTALE)}\r\n" in plain
-
-
-def read_terminal(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65_536)
-    except OSError:  # EIO: nobody holds its other end any more
-        return b""
 
 
 def test_every_file_that_cannot_be_had_is_a_line(made: Mount, twin: Twin) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import IDCFS, Mount
-from tests.mount.commands import idcfs
+from tests.mount.commands import idcfs, read_terminal
 from tests.mount.conftest import NOWHERE, MountMaker
 from tests.mount.stage import a_series, errno_of, unmount
 from tests.twin.client import Twin
@@ -56,13 +56,6 @@ def on_a_terminal(mount: Mount, enough: Callable[[str], bool]) -> str:
     os.close(terminal)
     assert process.returncode == 130
     return plain
-
-
-def read_terminal(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65_536)
-    except OSError:  # EIO: nobody holds its other end any more
-        return b""
 
 
 def test_without_a_terminal_there_are_lines_until_the_mount_is_gone(mount: MountMaker, sample_index: Path) -> None:
