@@ -20,6 +20,7 @@ from .answer import Answer
 from .body import InstanceBody, open_body
 from .dicomjson import Item, checked_items
 from .habits import RangeHabit
+from .pages import MAX_STALE_PAGES, most_items
 from .records import (
     INSTANCE_UID,
     PATIENT_ID,
@@ -48,8 +49,6 @@ WRONG_LIMIT = frozenset({400, 413, 416, 422})
 WRONG_FIELDS = frozenset({400, 422})
 """Statuses that may mean that an attribute cannot be asked for: includefield may name any (PS3.18, 8.3.4.3)."""
 
-MAX_STALE_PAGES = 3
-"""Pages in a row without anything new that are passed over: servers repeat items, and now and then a page."""
 MAX_ITEMS = 2**24
 """Most items of a listing of unknown length: as many as the ordinals of inodes have room for."""
 
@@ -275,7 +274,7 @@ class DicomwebArchive:
         """
         found: dict[T, None] = {}
         offset = stale = 0
-        most = MAX_ITEMS if expected is None else 4 * expected + 10_000  # room for repetitions and for growth
+        most = MAX_ITEMS if expected is None else most_items(expected)
         while page := await self._page(path, fields, offset):
             known = len(found)
             found.update(dict.fromkeys(self._usable(page, parse, path)))

@@ -30,6 +30,7 @@ from ..settings import MIB, ArchiveSettings, BucketSettings
 from .circuit import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from .heads import HEADS_AT_ONCE, Heads
 from .objects import ListedObject, Page, parse_page
+from .pages import MAX_STALE_PAGES, most_items
 from .transport import Transport
 
 _KEPT_FROM = HEADS_AT_ONCE
@@ -38,11 +39,6 @@ _MAX_KEPT = 250_000
 """Files of all series that are remembered in memory, about 200 bytes each."""
 _MAX_PAGE_BYTES = 8 * MIB
 """1,000 keys are 0.3 MB."""
-_MAX_UNEXPECTED = 10_000
-"""How many more files than the index says a list may have, four times its number apart: then there is no end to it."""
-
-_MAX_STALE_PAGES = 3
-"""Pages in a row without a new file that are passed over: one may hold the folder's marker alone."""
 
 _ROUNDS = 3
 """So often, pauses apart, it has to be asked in vain what a file is before its series is listed without it."""
@@ -288,7 +284,7 @@ class Inventory:
                 if page.passed_over:
                     log.warning("%s: %d objects are no files of it", where, page.passed_over)
                 stale = stale + 1 if len(objects) == before else 0
-                if stale > _MAX_STALE_PAGES or len(objects) > 4 * (series.instances or 0) + _MAX_UNEXPECTED:
+                if stale > MAX_STALE_PAGES or len(objects) > most_items(series.instances or 0):
                     raise Refused(f"{where}: there seems to be no end to its list of objects")
         if not objects:
             raise Gone(f"{where} holds no files of it")

@@ -14,7 +14,8 @@ import trio
 from trio.testing import MockClock
 
 from idcfs import errors
-from idcfs.archive.dicomweb import MAX_STALE_PAGES, DicomwebArchive
+from idcfs.archive.dicomweb import DicomwebArchive
+from idcfs.archive.pages import MAX_STALE_PAGES
 from idcfs.archive.records import SeriesRecord, StudyRecord
 from idcfs.archive.transport import Transport
 from idcfs.settings import ArchiveSettings, TransportSettings
