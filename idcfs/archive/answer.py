@@ -24,9 +24,11 @@ LARGE_BYTES = 4 * MIB
 class Answer:
     """A response whose body is still to come: an async iterator over its bytes, decompressed if need be.
 
-    Raises Truncated where the body ends before its own framing says so, DeadlinePassed where nothing comes for the
-    timeout, Refused for a compression that was not asked for. Not a generator: one that is left half-way has to be
-    waited for, and who stops a download does not wait.
+    Not a generator: one that is left half-way has to be waited for, and who stops a download does not wait.
+
+    :raises Truncated: where the body ends before its own framing says so.
+    :raises DeadlinePassed: where nothing comes for the timeout.
+    :raises Refused: for a compression that was not asked for.
     """
 
     def __init__(self, response: httpx.Response, where: str, stats: Stats, counter: str) -> None:
@@ -144,9 +146,8 @@ class Document(NamedTuple):
 async def read_whole(answer: Answer, progress: Progress, most: int, large: trio.Lock | None = None) -> bytes:
     """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try.
 
-    Raises Refused for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
-
     :param large: held by the one body that may have more than ``LARGE_BYTES``.
+    :raises Refused: for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
     """
     body = bytearray()
     async with AsyncExitStack() as alone:

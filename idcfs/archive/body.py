@@ -60,9 +60,9 @@ async def open_body(
     """The instance in ``answer``, once its size is known or known not to be told; of a 206, its bytes [start, stop).
 
     :param any_type: that the Content-Type says nothing, as that of a bucket's objects: whoever put them there chose it.
-
-    Raises Refused for what is no instance at all (HTML, JSON, a zip), or not the range asked for, Damaged or Truncated
-    for a broken multipart, Damaged for a size that no file can have.
+    :raises Refused: for what is no instance at all (HTML, JSON, a zip), or not the range asked for.
+    :raises Truncated: for a multipart that ends early.
+    :raises Damaged: for one that is broken otherwise, or a size that no file can have.
     """
     kind = _media_type(answer.headers.get("content-type", ""))
     if any_type and not kind.startswith("multipart/"):

@@ -148,8 +148,10 @@ class DicomwebArchive:
     ) -> AsyncIterator[InstanceBody]:
         """Bytes [start, stop) of ``instance`` as stored, or all of them from 0 on, where the server knows no ranges.
 
-        The instance's size is known if the headers tell it. Leaving early stops the transfer. Raises Gone where the
-        server does not have it, Refused where it does not speak this.
+        The instance's size is known if the headers tell it. Leaving early stops the transfer.
+
+        :raises Gone: where the server does not have it.
+        :raises Refused: where it does not speak this.
         """
         path = instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
         async with AsyncExitStack() as stack:
@@ -223,9 +225,10 @@ class DicomwebArchive:
         return body
 
     async def _retrieve(self, stack: AsyncExitStack, path: str, *, may_be_range: bool) -> tuple[str, Answer]:
-        """Ask in one form after the other until one is understood. Raises the refusal of the first if none is.
+        """Ask in one form after the other until one is understood.
 
         :param may_be_range: a single part may be asked for as a range of everything.
+        :raises Refused: if none is: the refusal of the first.
         """
         refusals: list[Refused] = []
         for form in self._forms:
@@ -269,8 +272,9 @@ class DicomwebArchive:
         saying so. It is the end where exactly ``expected`` is reached too, which saves a series its second query; that
         a server which grants less than that has more than ``expected`` is then not noticed.
 
-        A page that brings nothing new is the end where ``expected`` is reached; else it takes several in a row, and
-        Refused is raised unless they may be all there is.
+        A page that brings nothing new is the end where ``expected`` is reached; else it takes several in a row.
+
+        :raises Refused: unless they may be all there is; and where there seems to be no end to it.
         """
         found: dict[T, None] = {}
         offset = stale = 0
@@ -289,9 +293,11 @@ class DicomwebArchive:
         return list(found)
 
     def _is_end(self, stale: int, page_size: int, listed: int, expected: int | None, path: str) -> bool:
-        """Whether all is listed, now that ``stale`` pages in a row brought nothing new. Raises Refused for a cut one.
+        """Whether all is listed, now that ``stale`` pages in a row brought nothing new.
 
         A server that ignores the offset may send everything every time, or the same beginning of it.
+
+        :raises Refused: if it is that beginning.
         """
         if expected is not None and listed >= expected:
             return True
@@ -354,10 +360,16 @@ def _resource(instance: DicomwebInstance) -> tuple[str, str]:
 
 
 def series_path(study_uid: str, series_uid: str) -> str:
-    """The resource of a series. Raises Refused for what is no UID."""
+    """The resource of a series.
+
+    :raises Refused: for what is no UID.
+    """
     return f"/studies/{_checked(study_uid)}/series/{_checked(series_uid)}"
 
 
 def instance_path(study_uid: str, series_uid: str, instance_uid: str) -> str:
-    """The resource of an instance. Raises Refused for what is no UID."""
+    """The resource of an instance.
+
+    :raises Refused: for what is no UID.
+    """
     return f"{series_path(study_uid, series_uid)}/instances/{_checked(instance_uid)}"

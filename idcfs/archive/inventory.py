@@ -86,9 +86,9 @@ class _Map:
     failure: IdcfsError | None = None
     """Why it is not known what some others are."""
     rounds: int = 0
-    """In which not all was found out."""
+    """Rounds that left files unidentified."""
     asked_again: float = inf
-    """When, if that is so."""
+    """Time (trio's clock, s) to ask again; inf: complete."""
 
 
 class ObjectStore(Protocol):

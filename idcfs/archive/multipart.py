@@ -81,7 +81,10 @@ class MultipartParser:
         self._where = where
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that ``data`` completes. Raises Damaged where the body breaks the format."""
+        """The events that ``data`` completes.
+
+        :raises Damaged: where the body breaks the format.
+        """
         events: list[Event] = []
         self._buffer = self._buffer + data if self._buffer else data
         while self._at < len(self._buffer) and self._state(events):
@@ -90,7 +93,10 @@ class MultipartParser:
         return events
 
     def close(self) -> None:
-        """Say that the body has ended. Raises Truncated unless the closing boundary was seen."""
+        """Say that the body has ended.
+
+        :raises Truncated: unless the closing boundary was seen.
+        """
         if self._state != self._epilogue:
             raise Truncated(f"{self._where} sent a multipart answer that ends before its closing boundary")
 

@@ -123,8 +123,9 @@ class Transport:
     ) -> Any | None:
         """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
 
-        Raises Gone (404), Refused (another status, not JSON, or too much of it), and what else ``faults`` makes of an
-        answer.
+        :raises Gone: for a 404.
+        :raises Refused: for another status, what is not JSON, or too much of it.
+        :raises IdcfsError: what else ``faults`` makes of an answer.
         """
         most = self._settings.max_json_bytes
         document = await self.get_document(
@@ -186,10 +187,13 @@ class Transport:
     ) -> AsyncIterator[Answer]:
         """The answer to a GET of bytes [start, stop) of what is at ``path``; leaving early stops the transfer.
 
-        A 200, or a 206 if not all is wanted, or all of it ``as_range``. Raises Gone (204, 404, 410), Refused,
-        AccessDenied, QuotaSpent, Unreachable or DeadlinePassed before the first byte. Only with that is it an answer:
+        A 200, or a 206 if not all is wanted, or all of it ``as_range``. Only with its first byte is it an answer:
         headers before a body that never comes are sent by an archive that is away. Once the body runs, it is the caller
         who watches its progress.
+
+        :raises Gone: before the first byte, as all others: for a 204, 404 or 410.
+        :raises IdcfsError: what else ``faults`` makes of an answer, or of none: Refused, AccessDenied, QuotaSpent,
+            Unreachable or DeadlinePassed.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         welcome: tuple[int, ...] = (200,)
@@ -218,7 +222,11 @@ class Transport:
         kind: Kind,
         welcome: tuple[int, ...],
     ) -> Answer:
-        """Send once. Raises Transient where another try may help, else what is wrong with the answer."""
+        """Send once.
+
+        :raises Transient: where another try may help.
+        :raises IdcfsError: what is wrong with the answer, else.
+        """
         answer = await self._send(path, params, headers, kind)
         if answer.status in welcome:
             return answer
