@@ -273,11 +273,10 @@ class DiskTier:
         name = name_of(key, block)
 
         async def read() -> bytes | None:
-            if self._store is None:
-                return None
-            work = partial(self._store.read, name, block, digest)
             async with self._read_turns:
-                found = await self._in_time(work)
+                if self._store is None:  # it may have been given up while this waited for its turn
+                    return None
+                found = await self._in_time(partial(self._store.read, name, block, digest))
             return None if found is None else self._judge(key, block, name, found)
 
         return await self._reads_under_way.share((name, digest), read)

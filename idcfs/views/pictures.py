@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from ..namespace.listing import Listing
@@ -98,12 +98,12 @@ class Pictures(Mirror):
             return await self.tree_directory(node)
         listing, series = await self.listed(node)
         if node.level == Level.SERIES:
-            places = [Place(ordinal, suffix=_LISTED) for ordinal in range(len(listing)) if listing.has_uid(ordinal)]
-        else:
-            ordinal = _place(node, listing).ordinal
-            count = self._frame_count(listing, ordinal) or 0
-            places = [Place(ordinal, frame, _LISTED) for frame in range(1, count + 1)]
-        return _Pictures(self, node.row, listing, series, places)
+            ordinals = [ordinal for ordinal in range(len(listing)) if listing.has_uid(ordinal)]
+            return _Pictures(self, node.row, listing, series, ordinals, lambda one: Place(one, suffix=_LISTED))
+        ordinal = _place(node, listing).ordinal
+        most = (_room(listing) - 1) // len(_SUFFIXES)  # however many a server claims
+        frames = range(1, min(self._frame_count(listing, ordinal) or 0, most) + 1)
+        return _Pictures(self, node.row, listing, series, frames, lambda one: Place(ordinal, one, _LISTED))
 
     def of_place(self, listing: Listing, place: Place) -> Rendition:
         """The picture at ``place``."""
@@ -133,20 +133,28 @@ class _Pictures:
     """A directory of pictures, as it was when it was opened."""
 
     def __init__(
-        self, pictures: Pictures, row: int, listing: Listing, series: Attributes, places: Sequence[Place]
+        self,
+        pictures: Pictures,
+        row: int,
+        listing: Listing,
+        series: Attributes,
+        numbers: Sequence[int],
+        place: Callable[[int], Place],
     ) -> None:
         """
         :param series: attributes of its directory.
+        :param numbers: of the instances, or frames, that it has; not their places, which may be millions.
         """
         self._pictures = pictures
         self._row = row
         self._listing = listing
         self._series = series
-        self._places = places
+        self._numbers = numbers
+        self._place = place
 
     def entries(self, start: int) -> Iterator[Entry]:
-        for position in range(start, len(self._places)):
-            place = self._places[position]
+        for position in range(start, len(self._numbers)):
+            place = self._place(self._numbers[position])
             if node := place.node(self._row, self._listing):
                 rendition = self._pictures.of_place(self._listing, place)
                 attributes = self._pictures.file_attributes(node, self._series, rendition)

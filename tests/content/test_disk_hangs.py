@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from idcfs.content.disk_store import BlockStore
+from idcfs.settings import MIB
 from tests.content.scripted import dicom, instance, reading, sound
 
 ONE = instance()
@@ -43,6 +44,25 @@ async def test_a_disk_that_hangs_is_not_asked_again(
                 setup.reader.close(ONE)
             await trio.sleep(1)
     assert caplog.text.count("does not answer") == 1
+
+
+async def test_who_waits_for_a_turn_does_not_ask_a_disk_that_hangs(
+    gate: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dicom("1.2.3", 24 * 1024 * 1024)
+    async with reading(sound(data), directory=tmp_path) as setup:
+        await setup.whole(ONE)
+    asked: list[object] = []
+
+    def read(*of: object) -> None:
+        asked.append(of)
+        gate.wait()
+
+    monkeypatch.setattr(BlockStore, "read", read)
+    async with reading(sound(data), 0, directory=tmp_path) as setup, trio.open_nursery() as nursery:
+        for block in range(24):
+            nursery.start_soon(setup.reader.read, ONE, len(data), block * MIB, 1)
+    assert len(asked) == 8  # at once; the others wait until these have been given up
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])

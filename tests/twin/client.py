@@ -17,6 +17,7 @@ import httpx
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _READY = "READY "
+_WAITING = "WAITING"
 
 
 class Twin:
@@ -84,6 +85,15 @@ class Twin:
 
     def start(self) -> None:
         """Starts the process and waits until it listens; on the same port as before, if it ran before."""
+        position = self._spawn()
+        try:
+            self.port = int(self._wait_for(_READY, position).rpartition(":")[2])
+        except BaseException:
+            self.kill()
+            raise
+
+    def _spawn(self) -> int:
+        """Starts the process; where its log begins."""
         command = [sys.executable, "-m", "tests.twin", "--with-parent", "--port", str(self.port)]
         for directory in self._data:
             command += ["--data", str(directory)]
@@ -94,11 +104,7 @@ class Twin:
         self._process = subprocess.Popen(
             command, cwd=_CHECKOUT, stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT
         )
-        try:
-            self.port = self._wait_until_ready(position)
-        except BaseException:
-            self.kill()
-            raise
+        return position
 
     def stop(self) -> None:
         """Ends the process: politely, and if that takes more than 3 s, not."""
@@ -109,9 +115,23 @@ class Twin:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Ends the process if it runs, and starts it on the same port, with the knobs and counters of a start."""
-        self.kill()
-        self.start()
+        """Ends the process, and starts another on the same port, with the knobs and counters of a start.
+
+        Nobody listens for some milliseconds only, however long a start takes on a busy machine.
+        """
+        before = self._process
+        if before is None:
+            self.start()
+            return
+        position = self._spawn()
+        try:
+            self._wait_for(_WAITING, position)
+            _end(before, signal.SIGKILL)
+            self._wait_for(_READY, position)
+        except BaseException:
+            _end(before, signal.SIGKILL)
+            self.kill()
+            raise
 
     def set(self, **knobs: Any) -> None:
         """Changes some knobs; the others stay."""
@@ -145,15 +165,15 @@ class Twin:
         answer: dict[str, Any] = response.json()
         return answer
 
-    def _wait_until_ready(self, position: int) -> int:
-        """The port, from the line the process prints; raises if it ends or takes too long."""
+    def _wait_for(self, beginning: str, position: int) -> str:
+        """The line that the process prints and that begins so; raises if it ends or takes too long."""
         assert self._process is not None
         deadline = time.monotonic() + self._start_seconds
         while time.monotonic() < deadline:
             ended = self._process.poll() is not None
             for line in self.log()[position:].splitlines(keepends=True):
-                if line.startswith(_READY) and line.endswith("\n"):
-                    return int(line.strip().rpartition(":")[2])
+                if line.startswith(beginning) and line.endswith("\n"):
+                    return line.strip()
             if ended:
                 break
             time.sleep(0.01)
@@ -161,14 +181,17 @@ class Twin:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=10)
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()
+        if process is not None:
+            _end(process, how)
+
+
+def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    process.send_signal(how)
+    try:
+        process.wait(timeout=3)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=10)
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()

@@ -7,9 +7,12 @@ to close it mid-body, to reset it, and to let its idle time follow the knobs.
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import uvicorn
@@ -18,6 +21,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from tests.twin.app import TwinApp
 from tests.twin.model import Holdings
 from tests.twin.state import State
+
+_BIND_ATTEMPTS = 3_000
+"""A hundredth of a second apart."""
 
 
 def serve(holdings: Holdings, state: State, port: int, with_parent: bool) -> None:
@@ -72,9 +78,23 @@ def _listening(port: int) -> socket.socket:
     # With the protocol named, asyncio sets TCP_NODELAY; without it, each small answer would wait 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    _bind(listener, port)
     listener.listen(512)
     return listener
+
+
+def _bind(listener: socket.socket, port: int) -> None:
+    """Waits for a twin that still has the port, and says so: see ``Twin.restart``."""
+    for attempt in itertools.count():
+        try:
+            listener.bind(("127.0.0.1", port))
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == _BIND_ATTEMPTS:
+                raise
+            if not attempt:
+                print("WAITING", flush=True)
+        time.sleep(0.01)
 
 
 def _exit_with_stdin(server: uvicorn.Server) -> None:
