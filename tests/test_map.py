@@ -15,7 +15,7 @@ def rows() -> dict[str, str]:
     """What the map says, by what a row begins with."""
     assert MAP is not None
     joined = re.sub(r"\n +", " ", MAP[1]).splitlines()
-    return dict(line.split(maxsplit=1) for line in joined)  # type: ignore[misc]
+    return dict(line.split(maxsplit=1) for line in joined)
 
 
 def test_every_module_has_its_place() -> None:
