@@ -7,7 +7,8 @@ this is the instance asked for, stored as the index says.
 A body that broke off is followed by another one, perhaps from another place: from a little before where it broke off if
 the source can start there, else from where the first one began. Only the bytes not yet known are taken of it, once the
 others have been shown to be the same: see ``Overlap``. What is wanted from the middle begins a little before it as
-well, for what comes there has to be what others have seen there: see ``Seams``.
+well, for what comes there has to be what others have seen there: see ``Seams``. And a block that leads to a kept one is
+neither kept nor handed out to its end before the body has gone on as that one begins.
 """
 
 from __future__ import annotations
@@ -22,25 +23,26 @@ from ..settings import BLOCK_BYTES, MAX_INSTANCE_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
-from .overlap import Overlap
+from .overlap import Following, Overlap
 from .seams import SEAM_BYTES, Seams
 
 
 class Arrival:
-    """The bytes of ``instance`` so far. ``store`` is called with each whole block, in order."""
+    """The bytes of ``instance`` so far."""
 
     def __init__(
         self,
         instance: Instance,
         size: int | None,
-        store: Callable[[int, bytes], None],
         seams: Seams,
+        store: Callable[[int, bytes], None],
         start: int = 0,
         stop: int | None = None,
     ) -> None:
         """
         :param size: the exact size in bytes, if known.
         :param seams: what all bodies of the instance have shown where they meet.
+        :param store: called with each whole block.
         :param start: where a block starts, and bytes are wanted from. Not 0 only for an instance of which the size is
             known and the beginning has been proven before.
         :param stop: up to where they are wanted; a later block's start.
@@ -63,12 +65,13 @@ class Arrival:
         self._before = b""  # the last bytes before the block that is arriving, as far as they are known
         self._known = xxh3_128()  # of all blocks from the first on but the one that is arriving
         self._overlap = Overlap(instance, SEAM_BYTES if start else 0)
+        self._next: Following | None = None  # what follows the block that is arriving, once it is full
         self._is_cut = False
 
     def lead_to(self, after: bytes) -> None:
         """These bytes, known from elsewhere, follow what is wanted: bodies have to go on with the first of them.
 
-        To be called before anything arrives.
+        To be called before each body.
         """
         self._overlap.expect_after(after)
 
@@ -122,7 +125,18 @@ class Arrival:
     @property
     def is_cut_off(self) -> bool:
         """Whether what follows in the body is not wanted any more: see ``cut``."""
-        return self._is_cut and self.has_all
+        return self._is_cut and self.has_all and self._next is not None and self._next.is_seen
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether a block is full, and may not be handed out to its end before more has come: see ``go_on_with``."""
+        return self._filled == BLOCK_BYTES and not self.has_all and (self._next is None or not self._next.is_seen)
+
+    @property
+    def following(self) -> int | None:
+        """The block after one that is full now, if it has to be said how that begins: see ``go_on_with``."""
+        is_asked = self._filled == BLOCK_BYTES and self._next is None and (self._is_cut or not self.has_all)
+        return self._block + 1 if is_asked else None
 
     @property
     def touches_known(self) -> bool:
@@ -142,13 +156,23 @@ class Arrival:
         """
         if not self._checked or (self.position < SEAM_BYTES and not self.is_whole):
             return 0
-        return self.position - (self.position == self._end and not self.is_whole)
+        is_last = self.position == self._end and not self.is_whole
+        return self.position - (is_last or self.is_held_back)
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the block that is arriving and may be handed out."""
         if wanted.block != self._block or wanted.end > self.readable_end:
             return None
         return self._joined()[wanted.start : wanted.stop]
+
+    def go_on_with(self, known: bytes) -> None:
+        """The block ``following`` is kept, and these are its first bytes: the body has to go on with them.
+
+        :param known: nothing, where it is not kept, or need not be compared.
+        """
+        self._next = Following(self._instance, known)
+        if not known and not self.has_all:
+            self._keep()
 
     def cut(self, stop: int) -> None:
         """Want no more than up to ``stop``, a block's start that is still to come, of a body that goes on."""
@@ -178,6 +202,8 @@ class Arrival:
         if stop is None:
             self.stop = None
             self._overlap.expect_after(b"")
+        if self._next is not None:
+            self._next.expect()
         self._is_cut = False
 
     def forget_unproven(self) -> None:
@@ -207,6 +233,7 @@ class Arrival:
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
         self._first = self._block = self._filled = 0
+        self._next = None
         self._overlap.expect_nothing()
         self._pieces = []
         self._before = b""
@@ -215,6 +242,8 @@ class Arrival:
 
     def take(self, chunk: bytes) -> Iterator[None]:
         """Take the next bytes of the body, yielding after each piece so that it can be handed out before the next.
+
+        After each piece ``go_on_with`` is to be called if there is a block ``following``.
 
         :raises Damaged: if these cannot be the stored bytes.
         """
@@ -225,11 +254,15 @@ class Arrival:
         data, beyond = self._parted(data)
         while data and not self.is_cut_off:
             if self._filled == BLOCK_BYTES:
-                self._begin_block()
-            piece = data[: BLOCK_BYTES - self._filled]
-            data = data[len(piece) :]
-            self._add(piece)
-            yield
+                following = self._next or Following(self._instance)
+                data = following.compare(data)
+                if following.is_seen and not self.is_cut_off:
+                    yield from self._begin_block(following.known)
+            else:
+                piece = data[: BLOCK_BYTES - self._filled]
+                data = data[len(piece) :]
+                self._add(piece)
+                yield
         if beyond:
             self._overlap.compare_after(beyond)
 
@@ -238,10 +271,10 @@ class Arrival:
 
         :raises Damaged: if it is not.
         """
-        if self._overlap.ahead and not self._announced and not self._overlap.lead_bytes:
-            raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
-        if self._overlap.ahead:  # it is as long as ever, by its own words
-            raise Truncated(f"{self._instance}: the archive sent less than what had come before")
+        if self._overlap.ahead:
+            raise self._too_little()
+        if self.is_held_back:
+            raise self._too_little()
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
@@ -249,6 +282,11 @@ class Arrival:
             raise Truncated(f"{self._instance}: the archive sent less than the range asked for")
         self.is_whole = True
         self._keep()
+
+    def _too_little(self) -> Damaged | Truncated:
+        if self._announced or self._overlap.lead_bytes:  # it is as long as ever, by its own words
+            return Truncated(f"{self._instance}: the archive sent less than what had come before")
+        return Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
 
     def _take_known(self, known: memoryview) -> None:
         if lead := self._overlap.compare(known):
@@ -260,12 +298,20 @@ class Arrival:
         left = len(data) if self.stop is None or not self._overlap.after_bytes else self.stop - self.position
         return data[:left], data[left:]
 
-    def _begin_block(self) -> None:
+    def _begin_block(self, known: bytes) -> Iterator[None]:
+        """The next block begins, and its first bytes have come if they are ``known``: only now the last one is kept."""
+        if known:
+            self._keep()
+            yield
         self._known.update(self._joined())
         self._before = self._tail()
         self._block += 1
         self._filled = 0
         self._pieces = []
+        self._next = None
+        if known:
+            self._add(memoryview(known))
+            yield
 
     def _tail(self) -> bytes:
         """The last bytes that are known."""
@@ -282,8 +328,6 @@ class Arrival:
         self._check(whole=False)
         if self._block == 0 and self._checked and self._filled - len(piece) < SEAM_BYTES <= self._filled:
             self._seams.see(0, self._joined()[:SEAM_BYTES])
-        if self._filled == BLOCK_BYTES and self.position != self._end:
-            self._keep()
 
     @property
     def _end(self) -> int | None:

@@ -25,17 +25,21 @@ class Bodies:
         self,
         instance: Instance,
         places: Places,
-        part: Callable[[int, int | None], Arrival],
+        part: Callable[[Callable[[int, bytes], None], int, int | None], Arrival],
+        store: Callable[[int, bytes], None],
         retrieval: Retrieval,
         progress: Progress,
         slot: Slot,
     ) -> None:
         """
-        :param part: makes what bytes [start, stop) of the instance arrive in, to its end without stop.
+        :param part: makes what bytes [start, stop) of the instance arrive in, to its end without stop; it is given what
+            is called with each whole block.
+        :param store: keeps a block.
         """
         self._instance = instance
         self._places = places
         self._part = part
+        self._store = store
         self._retrieval = retrieval
         self._progress = progress
         self._slot = slot
@@ -90,9 +94,13 @@ class Bodies:
         async with self._places.turn:
             if not self._places.is_another_expected:
                 return
+            again: dict[int, bytes] = {}  # kept only once all has been compared
             for block in self._places.to_compare(size):
                 stop = (block + 1) * BLOCK_BYTES
-                await self._fetch_again(self._part(block * BLOCK_BYTES, stop if stop < size else None), stop)
+                part = self._part(again.__setitem__, block * BLOCK_BYTES, stop if stop < size else None)
+                await self._fetch_again(part, stop)
+            for block in reversed(again):
+                self._store(block, again[block])
             self._agree()
 
     def _agree(self) -> None:
@@ -100,11 +108,13 @@ class Bodies:
         self._may_agree = False
 
     async def _fetch_again(self, known: Arrival, stop: int) -> None:
-        """Have a block stored once more; of a body that goes on to the instance's end no more than that."""
+        """Fetch a block once more; of a body that goes on to the instance's end no more than that."""
         async with self._opened(known) as body:
             async for chunk in body:
                 self.advance(len(chunk), 0, 0.0)  # once for each place: progress, though it is known
                 for _ in known.take(chunk):
+                    if known.following is not None:
+                        known.go_on_with(b"")
                     if known.stop is None and known.position >= stop:
                         return
             known.end()

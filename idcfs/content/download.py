@@ -23,6 +23,7 @@ from ..errors import Damaged, IdcfsError, Replaced, Truncated, WrongSize
 from ..settings import BLOCK_BYTES, MIB, ContentSettings
 from .arrival import Arrival
 from .attempts import RESTART_SECONDS, Attempts
+from .beside import Beside
 from .blocks import Slice, block_count
 from .bodies import Bodies
 from .instance import Body, Instance, Retrieval, Source
@@ -72,8 +73,9 @@ class Download:
         self._instance = instance
         self._settings = settings
         self._room = room
-        self._part = partial(Arrival, instance, size, store, seams)
-        self._arrival = self._part(start, stop)
+        self._store = store
+        self._part = partial(Arrival, instance, size, seams)
+        self._arrival = self._part(store, start, stop)
         self._places = places
         self.error: IdcfsError | None = None
         """Why it failed, if it did."""
@@ -237,22 +239,22 @@ class Download:
             if self.cancelled:
                 self._scope.cancel()
 
-    async def run(self, source: Source, slots: Slots, look_beside: Callable[[], Awaitable[bytes]]) -> None:
+    async def run(self, source: Source, slots: Slots, beside: Beside) -> None:
         """Fetch until whole, failed or cancelled; failures are the readers' to raise.
 
         :param slots: one is held as long as a connection is.
-        :param look_beside: sees what is kept before, and gets what is kept after it.
+        :param beside: knows what is kept beside it.
         """
         try:
             with self._scope, self._progress.watch(str(self._instance)):
-                self._arrival.lead_to(await look_beside())
+                self._arrival.lead_to(await beside.look(self.start, self.stop))
                 if not self.urgent:
                     self._progress.pause()  # it waits for others to be done, and may wait long
                 async with slots.hold(self.cancel, self._progress, lambda: self.urgent) as slot:
                     self._slot = slot
                     self._progress.resume()
                     self._retrieval = source.retrieval(self._instance)
-                    await self._fetch(self._retrieval, slot)
+                    await self._fetch(self._retrieval, beside, slot)
         except IdcfsError as error:
             told = error if self._retrieval is None else self._retrieval.last_word(error)
             self.error = told.with_traceback(None)  # whose frames would keep the arrived block in memory
@@ -267,22 +269,30 @@ class Download:
 
     # --- the fetch ---------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, retrieval: Retrieval, slot: Slot) -> None:
-        bodies = Bodies(self._instance, self._places, self._part, retrieval, self._progress, slot)
+    async def _fetch(self, retrieval: Retrieval, beside: Beside, slot: Slot) -> None:
+        bodies = Bodies(self._instance, self._places, self._part, self._store, retrieval, self._progress, slot)
         while True:
             before = self._arrival.position
             try:
                 async with bodies.next_of(self._arrival) as body:
-                    return await self._receive(body, bodies, slot)
+                    return await self._receive(body, bodies, beside, slot)
             except IdcfsError as error:
-                gained = self._arrival.position - before
-                may_break = isinstance(error, Truncated) and self._attempts.break_off(gained)
-                if self._goes_elsewhere(retrieval, error, resumes=may_break and gained >= FLOOR_BYTES):
-                    continue
-                if not may_break or self._finishing:
-                    raise
-                log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
-            await trio.sleep(RESTART_SECONDS)
+                if self._comes_again(retrieval, error, self._arrival.position - before):
+                    await trio.sleep(RESTART_SECONDS)
+            self._arrival.lead_to(await beside.look(self.start, self.stop))  # it may have been cut
+
+    def _comes_again(self, retrieval: Retrieval, error: IdcfsError, gained: int) -> bool:
+        """Whether to go on from the same place; else it is another one.
+
+        :raises IdcfsError: ``error``, if neither leads further.
+        """
+        may_break = isinstance(error, Truncated) and self._attempts.break_off(gained)
+        if self._goes_elsewhere(retrieval, error, resumes=may_break and gained >= FLOOR_BYTES):
+            return False
+        if not may_break or self._finishing:
+            raise error
+        log.info("%s: %s; opening it again after byte %d", self._instance, error, self._arrival.position)
+        return True
 
     def _goes_elsewhere(self, retrieval: Retrieval, error: IdcfsError, *, resumes: bool) -> bool:
         """Whether to go on from another place, without what is not proven; but not between two that differ."""
@@ -295,12 +305,14 @@ class Download:
         self._arrival.forget_unproven()
         return True
 
-    async def _receive(self, body: Body, bodies: Bodies, slot: Slot) -> None:
+    async def _receive(self, body: Body, bodies: Bodies, beside: Beside, slot: Slot) -> None:
         began = trio.current_time()
         async for chunk in body:
             known = min(len(chunk), self._arrival.known_ahead)
             bodies.advance(len(chunk), known, trio.current_time() - began)
             for _ in self._arrival.take(chunk):
+                if (following := self._arrival.following) is not None:
+                    self._arrival.go_on_with(await beside.begins(following))
                 bodies.note(self._arrival)
                 self._hand_out()
                 await self._make_room()

@@ -15,6 +15,7 @@ from ..errors import IdcfsError
 from ..settings import BLOCK_BYTES, ContentSettings
 from ..stats import Stats
 from .amounts import FAR_BYTES, REQUEST_BYTES
+from .beside import Beside
 from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
@@ -135,32 +136,14 @@ class Fetching:
     async def run(self, download: Download) -> None:
         """Let it fetch until it is over, and learn from it."""
         try:
-            look_beside = partial(self._look_beside, self._seams, download)
-            await download.run(self.means.source, self.means.slots, look_beside)
+            beside = Beside(self.means.tiers, self.instance.key, self._seams)
+            await download.run(self.means.source, self.means.slots, beside)
         finally:
             self.means.stats.count("downloads_cancelled", download.cancelled)
             if download in self.running:
                 del self.running[download]
                 self._learn(download)
             self._over()
-
-    async def _look_beside(self, seams: Seams, download: Download) -> bytes:
-        """See what stands before, if it is kept; what is kept after it, if that has not been compared with anything.
-
-        :raises Replaced: if something else has come of what stands before.
-        """
-        start = download.start // BLOCK_BYTES
-        if start and start not in seams:
-            before = await self._kept(start - 1)
-            if before is not None and len(before) == BLOCK_BYTES:
-                seams.see(start, before)
-        if download.stop is None or (stop := download.stop // BLOCK_BYTES) in seams:
-            return b""
-        return await self._kept(stop) or b""
-
-    async def _kept(self, block: int) -> bytes | None:
-        tiers, key = self.means.tiers, self.instance.key
-        return tiers.in_memory(key, block) or await tiers.get(key, block)
 
     def begin_anew(self, contradiction: IdcfsError) -> None:
         """Of all that has come, nothing is to be relied on: who waits for it is told ``contradiction``."""

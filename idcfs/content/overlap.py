@@ -2,7 +2,7 @@
 
 Before them come once more those that a broken body has brought, compared by a digest, or the last few of them; or,
 where a body begins in the middle, the lead: what stands before the first block, which others may have seen. After them
-comes what is known to follow. See ``arrival`` for why.
+comes what is known to follow; a body that goes on across kept blocks brings that in its midst. See ``arrival`` for why.
 """
 
 from __future__ import annotations
@@ -12,6 +12,41 @@ from xxhash import xxh3_128
 from ..errors import Damaged, Replaced
 from .instance import Instance
 from .seams import SEAM_BYTES
+
+
+class Following:
+    """What is known to follow, of which a body has to bring the first bytes. No waiting and no I/O."""
+
+    def __init__(self, instance: Instance, known: bytes = b"") -> None:
+        self.known = known[:SEAM_BYTES]
+        """The bytes that are compared."""
+        self._instance = instance
+        self._seen = 0
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the body has shown all of them."""
+        return self._seen == len(self.known)
+
+    def expect(self) -> None:
+        """A body begins that has shown nothing of them."""
+        self._seen = 0
+
+    def compare(self, data: memoryview) -> memoryview:
+        """Take the next bytes; returns those that come after what is compared.
+
+        :raises Replaced: if they are other bytes than those known.
+        """
+        known = self.known[self._seen : self._seen + len(data)]
+        if data[: len(known)] != known:
+            raise contradiction(self._instance)
+        self._seen += len(known)
+        return data[len(known) :]
+
+
+def contradiction(instance: Instance) -> Replaced:
+    """What to raise where bytes of ``instance`` are not those that came before."""
+    return Replaced(f"{instance}: the archive sends other bytes than it sent before")
 
 
 class Overlap:
@@ -29,22 +64,21 @@ class Overlap:
         self._again = xxh3_128()  # of those that come once more,
         self._expected = self._again  # which is to be of the same bytes
         self._led: list[memoryview] = []  # what has come of the lead
-        self._after = b""  # what follows the bytes asked for, as far as it is known,
-        self._seen_after = 0  # and how much of it the body has shown
+        self._after = Following(instance)  # the bytes asked for
 
     @property
     def after_bytes(self) -> int:
         """How many bytes are known that follow those asked for."""
-        return len(self._after)
+        return len(self._after.known)
 
     @property
     def has_seen_after(self) -> bool:
         """Whether the body has shown all of those."""
-        return self._seen_after == len(self._after)
+        return self._after.is_seen
 
     def expect_after(self, after: bytes) -> None:
         """These bytes follow those asked for: bodies have to go on with the first of them."""
-        self._after = after[:SEAM_BYTES]
+        self._after = Following(self._instance, after)
 
     def expect_again(self, length: int, expected: xxh3_128) -> None:
         """A body begins, with ``length`` bytes that are known, and have this digest."""
@@ -63,7 +97,7 @@ class Overlap:
 
     def _begin(self, ahead: int) -> None:
         self.ahead = ahead
-        self._seen_after = 0
+        self._after.expect()
 
     def compare(self, known: memoryview) -> bytes:
         """Take the next bytes, of those ``ahead``; returns the lead with its last one, else nothing.
@@ -75,7 +109,7 @@ class Overlap:
             return self._take_lead(known)
         self._again.update(known)
         if not self.ahead and self._again.digest() != self._expected.digest():
-            raise self._contradiction()
+            raise contradiction(self._instance)
         return b""
 
     def _take_lead(self, piece: memoryview) -> bytes:
@@ -91,12 +125,5 @@ class Overlap:
         :raises Replaced: if they are other bytes than those known.
         :raises Damaged: if they are more.
         """
-        known = self._after[self._seen_after : self._seen_after + len(data)]
-        if data[: len(known)] != known:
-            raise self._contradiction()
-        if len(known) < len(data):
+        if self._after.compare(data):
             raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
-        self._seen_after += len(data)
-
-    def _contradiction(self) -> Replaced:
-        return Replaced(f"{self._instance}: the archive sends other bytes than it sent before")

@@ -90,7 +90,7 @@ class Pace:
     @property
     def _is_far_enough(self) -> bool:
         arrival = self._arrival
-        if arrival.has_all or not arrival.is_checked or self.is_for_size:
+        if arrival.has_all or arrival.is_held_back or not arrival.is_checked or self.is_for_size:
             return False
         enough = max(self.wanted_end + self._read_ahead_bytes, block_count(self.wanted_end) * BLOCK_BYTES)
         if self.wanted_end <= arrival.start + HEADER_BYTES:

@@ -21,7 +21,7 @@ from idcfs.settings import MIB
 from scripts.harness import Mount
 from tests.data import write_index
 from tests.mount.conftest import MountMaker
-from tests.mount.stage import counters, forget_pages
+from tests.mount.stage import counters, forget_pages, unmount
 from tests.twin.client import Twin
 from tests.waiting import eventually
 
@@ -227,4 +227,28 @@ def test_pages_of_one_place_are_not_followed_by_bytes_of_the_other(mount: MountM
         assert file_of(made, Y).read_bytes() == large  # pushes the other one out
         wado.set(fail_always=503, match=X)
         assert result_of(path.read_bytes) == errno.EIO
+        assert path.read_bytes() == newer
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_a_beginning_that_was_replaced_is_not_followed_by_what_an_earlier_mount_kept(
+    is_fixed: bool, mount: MountMaker, tmp_path: Path, replaceable: Callable[[Path], Path]
+) -> None:
+    """Of a file the blocks that were read first are those that go first."""
+    older, newer = versions(tmp_path, X, 6 * MIB + 1000, 6 * MIB + 1000)
+    (other,) = versions(tmp_path, Y, 4 * MIB)
+    with one_place(tmp_path, {X: older, Y: other}) as twin:
+        files = tmp_path / "archive"
+        index = write_index(files, tmp_path / "index.parquet", "replaced") if is_fixed else replaceable(files)
+        before = mount(twin.url, "--index", index, "--cache-size", "8MiB", *NO_PREFETCH, at="before")
+        for uid, data in ((X, older), (Y, other)):
+            assert file_of(before, uid).read_bytes() == data
+            sync(file_of(before, uid))
+        unmount(before)
+        replace_at(twin, tmp_path, X, newer)
+        twin.set(match="/instances/", bytes_per_second=2_000_000, chunk_bytes=65536)
+        path = file_of(mount(twin.url, "--index", index, *NO_PREFETCH), X)
+        assert 0 < int(os.getxattr(path, "user.idc.cached_bytes")) < len(older)
+        with path.open("rb", buffering=0) as file:
+            assert result_of(lambda: b"".join(iter(partial(file.read, MIB // 8), b""))) == errno.EIO
         assert path.read_bytes() == newer
