@@ -23,6 +23,7 @@ MAX_CLIENTS = 8
 CLIENT_SECONDS = 5.0
 """For a whole request and its answer."""
 _MAX_HEAD_BYTES = 8 * KIB
+_METHODS = (b"GET", b"HEAD")
 _TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 log = logging.getLogger(__name__)
@@ -99,15 +100,16 @@ class _Server:
         send = partial(_send, stream, connection)
         head = [(b"Content-Type", _TYPE), (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
         if status == 405:
-            head.append((b"Allow", b"GET"))
+            head.append((b"Allow", b"GET, HEAD"))
         await send(h11.Response(status_code=status, headers=head))
-        await send(h11.Data(data=body))
+        if not (isinstance(event, h11.Request) and event.method == b"HEAD"):
+            await send(h11.Data(data=body))
         await send(h11.EndOfMessage())
         await stream.send_eof()
 
     def _response(self, request: h11.Request) -> tuple[int, bytes]:
-        if request.method != b"GET":
-            return 405, b"only GET\n"
+        if request.method not in _METHODS:
+            return 405, b"only GET and HEAD\n"
         if request.target.partition(b"?")[0] != METRICS_PATH.encode():
             return 404, f"only {METRICS_PATH}\n".encode()
         return 200, self._make()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def test_whatever_is_asked_the_mount_goes_on(
         client.sendall(request_)
         assert client.recv(12) == b"HTTP/1.1 " + code
     assert httpx.get(url_of(made)).status_code == 200
+
+
+def test_whoever_asks_for_the_head_gets_no_body_and_the_log_no_line(
+    mount: MountMaker, sample_index: Path, log_of: Callable[[], str]
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index, "--metrics-port", "0")
+    before = log_of()
+    whole, head, elsewhere = httpx.get(url_of(made)), httpx.head(url_of(made)), httpx.head(url_of(made) + "/x")
+    assert (head.status_code, head.content, elsewhere.status_code, elsewhere.content) == (200, b"", 404, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    assert httpx.delete(url_of(made)).headers["allow"] == "GET, HEAD"
+    assert log_of() == before
 
 
 def test_clients_that_say_nothing_are_few_and_do_not_stay(mount: MountMaker, sample_index: Path) -> None:
