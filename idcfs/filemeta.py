@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from .errors import Damaged
 from .settings import KIB
 
-UID = re.compile(r"[0-9][0-9.]{0,63}")
-"""Digits and dots, at most 64 (PS3.5 section 9.1); what else is called a UID goes into no URL."""
+UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
+"""Numbers with dots between them, at most 64 characters (PS3.5 section 9.1); what else is called one goes into no URL.
+
+A number may begin with 0, which the standard forbids: archives have such.
+"""
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"

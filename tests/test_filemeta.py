@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idcfs import filemeta
 from idcfs.errors import Damaged
 from idcfs.filemeta import FileMeta, parse_file_meta
 from idcfs.settings import KIB
@@ -24,6 +25,16 @@ UID = element(3, b"UI", b"1.2.3")
 SYNTAX = element(0x10, b"UI", EXPLICIT.encode())
 DATASET = b"\x08\0\x05\0CS\0\0"
 BOTH = FileMeta("1.2.3", EXPLICIT)
+
+
+@pytest.mark.parametrize("uid", ["1.02.003", "2.25.0", "0", "1" * 64])
+def test_numbers_with_dots_between_them_are_a_uid(uid: str) -> None:
+    assert filemeta.UID.fullmatch(uid)
+
+
+@pytest.mark.parametrize("uid", ["", ".1", "1.", "1..2", "1.a", "1" * 65, "1.2\n"])
+def test_nothing_else_is(uid: str) -> None:
+    assert not filemeta.UID.fullmatch(uid)
 
 
 def test_there_are_files_to_judge_by() -> None:

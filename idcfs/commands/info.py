@@ -18,7 +18,7 @@ from ..console import printable, say, with_stdin
 from ..errors import IdcfsError, UsageError
 from ..filemeta import UID
 from ..running import read_status, reports
-from ..settings import UID_NAME
+from ..settings import UID_AT_HAND_NAME, UID_NAME
 from .completing import Mountpoint
 from .describing import describe, facts_of
 
@@ -44,7 +44,7 @@ def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
         raise UsageError("there is no UID on stdin")
     for uid in given:
         if not UID.fullmatch(uid):
-            raise UsageError(f"{uid!r} is not a UID: digits and dots, at most 64")
+            raise UsageError(f"{uid!r} is not a UID: numbers with dots between them, at most 64 characters")
     found, failures = reports(mountpoint)
     for line in failures:
         say(line)
@@ -66,7 +66,8 @@ def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
 def info(names: tuple[str, ...], as_json: bool) -> None:
     """Show what each PATH of a mount, or UID, is: whose, how large, under which licence, how to cite, what is cached.
 
-    A UID is looked for in every mount. What the mount does not know of it is left out; no request is sent for it.
+    A UID is looked for in every mount, in the index and in the lists of files that are kept: no request is sent for it
+    ('idcfs path' asks the archive too). What the mount does not know is left out.
     """
     places = [place for name in names for place in _places(name)]
     found = [one for place, mountpoint in places if (one := _described(place, mountpoint)) is not None]
@@ -110,9 +111,9 @@ def _places(name: str) -> list[tuple[Path, Path]]:
     found, unanswered = reports(None)
     for line in unanswered:
         say(line)
-    places, _ = _places_of(name, found)
+    places, _ = _places_of(name, found, UID_AT_HAND_NAME)
     if not places:
-        raise IdcfsError(_not_found(name, found))
+        raise IdcfsError(f"no index and no kept list has {name}: 'idcfs path {name}' asks the archive too")
     return [(place, mountpoint) for mountpoint, place in places.items()]
 
 
@@ -120,15 +121,17 @@ def _not_found(uid: str, mountpoints: Collection[Path]) -> str:
     return f"{uid} is not in the index" if len(mountpoints) == 1 else f"{uid} is in no mount's index"
 
 
-def _places_of(uid: str, mountpoints: Iterable[Path]) -> tuple[dict[Path, Path], bool]:
+def _places_of(uid: str, mountpoints: Iterable[Path], links: str = UID_NAME) -> tuple[dict[Path, Path], bool]:
     """Where ``uid`` is, by mountpoint, in each of these mounts that has it, and whether all could tell.
+
+    :param links: the directory of links to look into.
 
     One that could not is a line on stderr.
     """
     places: dict[Path, Path] = {}
     are_all_sure = True
     for mountpoint in mountpoints:
-        link = mountpoint / UID_NAME / uid
+        link = mountpoint / links / uid
         try:
             # Without a limit: the first look into what a server lists takes as long as that.
             target = mounts.in_thread(partial(os.readlink, link)).result()

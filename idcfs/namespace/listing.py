@@ -228,6 +228,14 @@ class Listings:
         kept = self._kept.get(row)
         return kept if kept is not None else await self._flights.run(row, lambda: self._fetch(row, series))
 
+    async def at_hand(self, row: int, series: Series) -> Listing | None:
+        """The same, if no request is needed for it."""
+        if row not in self._kept:
+            kept = await self._store.load(self.content_of(series))
+            if kept.uids is None or not self._may_trust(row, series, kept.uids, kept.sizes):
+                return None
+        return await self.get(row, series)
+
     def content_of(self, series: Series) -> str:
         """What names the content of ``series``, in caches that outlive mounts; ends in its UID if not by the index."""
         return series.content or f"{self._archive}/{series.study_uid}/{series.series_uid}"

@@ -134,12 +134,20 @@ class Tree:
         """
         return await self._searched() or self._catalog
 
+    def catalog_at_hand(self) -> Catalog:
+        """The catalog as far as it is known without a request."""
+        return self._catalog
+
     async def listing(self, row: int) -> Listing:
         """The instances of the series at ``row``.
 
         :raises IdcfsError: if they cannot be had.
         """
         return self._listings.kept(row) or await self._listings.get(row, self._catalog.series(row))
+
+    async def listing_at_hand(self, row: int) -> Listing | None:
+        """The same, if no request is needed for it."""
+        return await self._listings.at_hand(row, self._catalog.series(row))
 
     def instance_attributes(self, row: int, listing: Listing, ordinal: int) -> Attributes:
         """What ``stat`` says of an instance of the series at ``row``."""

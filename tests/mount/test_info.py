@@ -10,13 +10,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.harness import status
+from scripts.harness import Mount, status
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import a_series
+from tests.mount.stage import a_series, unmount
 from tests.twin.client import Twin
 
 WADO_ALONE = "auto: by WADO-RS; no bucket may be asked"
+
+
+def of_uid(uid: str, mount: Mount) -> list[dict[str, Any]]:
+    """What is said of it, of that mount: every idcfs of the machine is looked into, and is not the test's."""
+    found: list[dict[str, Any]] = json.loads(idcfs("info", "--json", uid).stdout or "[]")
+    return [one for one in found if one["mountpoint"] == str(mount.path)]
 
 
 def described(*names: str | Path) -> list[dict[str, Any]]:
@@ -95,6 +101,35 @@ def test_what_is_nowhere_is_one_line(mount: MountMaker, sample_index: Path, tmp_
     for place, said in ((tmp_path, "not in an idcfs mount"), (missing, "No such file or directory")):
         done = idcfs("info", made.path, place)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"idcfs: {place}: {said}\n")
-    done = idcfs("info", "1.2.3")
+    uid = f"1.2.3.{os.getpid()}"  # which no other mount of this machine has
+    done = idcfs("info", uid)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "1.2.3 is " in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith(
+        f"idcfs: no index and no kept list has {uid}: 'idcfs path {uid}' asks the archive too\n"
+    )
+
+
+def test_no_request_is_sent_for_a_uid(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    series = a_series(made)
+    uid = min(series.iterdir()).stem
+    unmount(made)
+    twin.reset()
+    again = mount(twin.url, "--index", sample_index)
+    assert idcfs("info", "1.2.3").returncode == idcfs("info", "1..3").returncode - 1 == 1
+    assert [one["what"] for one in of_uid(series.name, again)] == ["series"]
+    assert [one["what"] for one in of_uid(uid, again)] == ["instance"]
+    assert twin.counters()["last"] == []
+    assert idcfs("path", "1.2.3", "--mount", again.path).returncode == 1
+    assert len(twin.counters()["last"]) == 1
+
+
+def test_nor_for_the_list_of_a_server(mount: MountMaker, twin: Twin) -> None:
+    made = mount(twin.url, "--index", "qido")
+    assert idcfs("info", "1.2.3").returncode == 1
+    assert twin.counters()["last"] == []
+    uid = min(a_series(made, collection="127*").iterdir()).stem
+    before = len(twin.counters()["last"])
+    assert before > 0
+    assert [one["what"] for one in of_uid(uid, made)] == ["instance"]
+    assert len(twin.counters()["last"]) == before

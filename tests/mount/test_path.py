@@ -39,10 +39,10 @@ def test_what_is_not_there_is_a_line_and_the_rest_is_found(mount: MountMaker, tw
     assert [Path(line).name for line in done.stdout.splitlines()] == [uid]
 
 
-@pytest.mark.parametrize("word", ["one", "", "1/2", "1" * 65, ".."])
+@pytest.mark.parametrize("word", ["one", "", "1/2", "1" * 65, "..", "1.2.", "1..2"])
 def test_what_is_no_uid_is_refused_before_anything_is_looked_for(word: str, tmp_path: Path) -> None:
     done = idcfs("path", "1.2.3", word)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"idcfs: {word!r} is not a UID: digits and dots, at most 64\n"
+    assert done.stderr == f"idcfs: {word!r} is not a UID: numbers with dots between them, at most 64 characters\n"
     assert idcfs("path", "-", stdin="").stderr == "idcfs: there is no UID on stdin\n"
     assert idcfs("path", "1.2.3", "--mount", tmp_path).returncode == 2

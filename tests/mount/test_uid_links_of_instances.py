@@ -60,7 +60,7 @@ def test_what_the_archive_does_not_know_is_not_there(knobs: dict[str, object], m
     twin.set(**knobs)
     assert errno_of(lambda: os.readlink(made.path / ".uid" / "1.2.3")) == errno.ENOENT
     assert searches(twin) == 1
-    for name in ("1.2.x", "nothing", "1" * 65):
+    for name in ("1.2.x", "nothing", "1" * 65, "1.2.", "1..2", "1.2.3.."):
         assert errno_of(lambda name=name: os.readlink(made.path / ".uid" / name)) == errno.ENOENT  # type: ignore[misc]
     assert searches(twin) == 1
     assert counters(made)["errors"] == 0
