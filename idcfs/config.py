@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,6 @@ from .errors import UsageError
 from .nearest import did_you_mean
 
 _PREFIX = "IDCFS_"
-_ONLY_GIVEN = frozenset({"foreground"})
-"""Options that say how one command is run, and so are no settings."""
 _META = "idcfs.elsewhere"
 """Where a command's context has what was found elsewhere."""
 
@@ -43,18 +41,6 @@ def config_file() -> Path:
     return platformdirs.user_config_path("idcfs") / "config.toml"
 
 
-def mount_command(ctx: click.Context) -> click.Command:
-    """``idcfs mount``, whose options are the settings."""
-    root = ctx.find_root().command
-    assert isinstance(root, click.Group)
-    return root.commands["mount"]
-
-
-def settable(ctx: click.Context) -> dict[str, click.Option]:
-    """The options that may be set elsewhere, by their long names without dashes."""
-    return {long_name(one): one for one in options_of(mount_command(ctx)) if one.name not in _ONLY_GIVEN}
-
-
 def options_of(command: click.Command) -> list[click.Option]:
     """The options of ``command``, in their order."""
     return [one for one in command.params if isinstance(one, click.Option)]
@@ -70,7 +56,7 @@ def variable(name: str) -> str:
     return _PREFIX + name.replace("-", "_").upper()
 
 
-def elsewhere(known: dict[str, click.Option]) -> dict[str, Setting]:
+def elsewhere(known: Mapping[str, click.Option]) -> dict[str, Setting]:
     """What the file and the environment say, by the options' names in Python.
 
     :param known: what there is to set, by long name.
@@ -97,9 +83,12 @@ def unknown_variables(known: Iterable[str], others: Collection[str]) -> list[str
 class Configured(click.Command):
     """A command whose options the file and the environment may set; what goes wrong with those names them."""
 
+    known: Mapping[str, click.Option]
+    """What there is to set, by long name: what the command itself does not have is looked at all the same."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):  # help is for whom it fails, too
-            ctx.meta[_META] = found = elsewhere(settable(ctx))
+            ctx.meta[_META] = found = elsewhere(self.known)
             own = {one.name for one in self.params}
             ctx.default_map = {name: setting.value for name, setting in found.items() if name in own}
         with naming_places(ctx):
@@ -139,7 +128,7 @@ def _mentions(message: str, word: str) -> bool:
     return bool(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message))
 
 
-def _of_environment(known: dict[str, click.Option]) -> dict[str, Setting]:
+def _of_environment(known: Mapping[str, click.Option]) -> dict[str, Setting]:
     """Empty variables count as none."""
     found = {}
     for name, option in known.items():
@@ -149,7 +138,7 @@ def _of_environment(known: dict[str, click.Option]) -> dict[str, Setting]:
     return found
 
 
-def _of_file(file: Path, known: dict[str, click.Option]) -> dict[str, Setting]:
+def _of_file(file: Path, known: Mapping[str, click.Option]) -> dict[str, Setting]:
     found = {}
     for name, value in _written(file).items():
         if isinstance(value, dict):

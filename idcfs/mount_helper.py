@@ -9,15 +9,15 @@ from __future__ import annotations
 import getopt
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from . import cli
-from .commands.config import check_settings
-from .config import settable
+from .commands.mount import mount
+from .commands.setting import SETTINGS, check_settings
 from .console import in_one_line
 from .errors import UsageError
 from .fuse_options import OPTIONS
@@ -53,12 +53,12 @@ def _mount(given: list[str]) -> None:
     root = click.Context(cli.main, info_name="idcfs")
     spec, directory = _as_written(places[0]), places[1]
     texts = [text for name, text in switches if name == "-o"]
-    words = list(_words(spec, texts, settable(root), sloppy="-s" in names))
+    words = list(_words(spec, texts, SETTINGS, sloppy="-s" in names))
     words += ["--", directory]
     if "-v" in names:
         click.echo(shlex.join(["idcfs", "mount", *words]))
     if "-f" in names:  # do everything but mount
-        with cli.mount.make_context("mount", words, parent=root) as seen:
+        with mount.make_context("mount", words, parent=root) as seen:
             check_settings(seen)
         return
     cli.main(["mount", *words])
@@ -70,7 +70,7 @@ def _as_written(spec: str) -> str:
     return name if Path(spec).is_absolute() and name in ("proxy", "google") else spec
 
 
-def _words(spec: str, texts: list[str], known: dict[str, click.Option], *, sloppy: bool) -> Iterator[str]:
+def _words(spec: str, texts: list[str], known: Mapping[str, click.Option], *, sloppy: bool) -> Iterator[str]:
     """The words of ``idcfs mount``.
 
     :param texts: what ``-o`` gave, each time.

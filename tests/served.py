@@ -16,7 +16,7 @@ def settings_of(*words: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Mou
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     monkeypatch.setattr(mounts, "prepare", lambda *_, **__: False)
     monkeypatch.setattr("idcfs.logs.start", lambda *_: None)
-    monkeypatch.setattr(cli, "_serve", lambda settings, *_: served.append(settings))
+    monkeypatch.setattr("idcfs.commands.mount._serve", lambda settings, *_: served.append(settings))
     with pytest.raises(SystemExit) as ended:
         cli.main(["mount", "-f", str(home / "mnt"), *words])
     assert ended.value.code == 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from idcfs import cli
+from idcfs.commands.mount import mount
 from idcfs.settings import GIB, MIB
 from tests.served import settings_of
 
@@ -119,7 +120,7 @@ def test_where_each_setting_comes_from(
 
 
 def test_every_option_of_mount_is_a_setting_but_that_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
-    options = {word for one in cli.mount.params for word in one.opts if word.startswith("--")}
+    options = {word for one in mount.params for word in one.opts if word.startswith("--")}
     assert {f"--{name}" for name in reported(capsys)} == options - {"--foreground"}
 
 

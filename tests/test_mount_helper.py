@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from idcfs import cli, mount_helper
+from idcfs import mount_helper
+from idcfs.commands.mount import mount
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -55,7 +56,7 @@ NONE_OF_ITS_OWN = {"archive", "options", "foreground"}
 
 
 def test_every_option_of_mount_can_be_said() -> None:
-    known = {word[2:]: one for one in cli.mount.params for word in one.opts if word.startswith("--")}
+    known = {word[2:]: one for one in mount.params for word in one.opts if word.startswith("--")}
     assert set(known) == set(VALUES) | FLAGS | NONE_OF_ITS_OWN
     settable = {name: one for name, one in known.items() if name != "foreground"}
     for name in (*VALUES, *FLAGS):

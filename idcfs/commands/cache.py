@@ -11,17 +11,10 @@ from pathlib import Path
 import click
 
 from .. import mounts, options, running
-from ..config import Configured
-from ..console import Bar, Place, printable, say
+from ..console import Bar, printable, say
 from ..errors import IdcfsError, UsageError
 from ..settings import BLOCKS_NAME, QIDO, STORE_NAME
-
-cache_dir_option = click.option(
-    "--cache-dir",
-    type=Place(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where catalogs, lists, sizes and contents are kept.  [default: idcfs in the XDG cache directory]",
-)
+from .setting import Configured, those
 
 _MEANINGS = {
     "content_bytes": "contents of files, as they lie on disk",
@@ -41,8 +34,7 @@ def cache() -> None:
     """Look at, empty or check what mounts keep on disk."""
 
 
-@cache.command(cls=Configured)
-@cache_dir_option
+@cache.command(cls=Configured, params=those("cache-dir"))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 def info(cache_dir: Path | None, as_json: bool) -> None:
     """Show what is kept, and how much room there is."""
@@ -74,8 +66,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
         click.echo(f"  {name.replace('_', ' '):<18}{report[name]:>18,}  {meaning}")
 
 
-@cache.command(cls=Configured, short_help="Remove contents, lists and sizes.")
-@cache_dir_option
+@cache.command(cls=Configured, params=those("cache-dir"), short_help="Remove contents, lists and sizes.")
 def clear(cache_dir: Path | None) -> None:
     """Remove contents, lists and sizes, also while mounts use them.
 
@@ -105,8 +96,7 @@ def clear(cache_dir: Path | None) -> None:
             say(f"{mountpoint} does not write again what its server lists: mount it again before 'idcfs warm'")
 
 
-@cache.command(cls=Configured, short_help="Read all of it; remove what is damaged.")
-@cache_dir_option
+@cache.command(cls=Configured, params=those("cache-dir"), short_help="Read all of it; remove what is damaged.")
 def verify(cache_dir: Path | None) -> None:
     """Read all contents; remove what is damaged, which is then fetched again when it is needed."""
     from ..content import upkeep

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from .. import options
-from ..config import config_file, long_name, mount_command, naming_places, settable, setting_of, unknown_variables
+from ..config import config_file, long_name, setting_of, unknown_variables
 from ..console import printable, say
+from .mount import mount
+from .setting import SETTINGS, check_settings
 
 _NOWHERE = Path(os.devnull)
 """Stands for a mountpoint: nothing is mounted."""
@@ -27,11 +29,9 @@ def config(ctx: click.Context, as_json: bool) -> None:
     cache-size = "50GiB", or in the environment, as IDCFS_CACHE_SIZE. An option goes before the environment, and that
     before the file.
     """
-    command = mount_command(ctx)
-    with command.make_context("mount", [str(_NOWHERE)], parent=ctx) as seen:
+    with mount.make_context("mount", [str(_NOWHERE)], parent=ctx) as seen:
         check_settings(seen)  # first: a URL with a password in it is not even shown
-        known = settable(ctx)
-        report = {name: _report(seen, option) for name, option in known.items()}
+        report = {name: _report(seen, option) for name, option in SETTINGS.items()}
         file = config_file()
         if as_json:
             click.echo(json.dumps({"file": str(file), "file_exists": file.exists(), "settings": report}, indent=1))
@@ -41,19 +41,8 @@ def config(ctx: click.Context, as_json: bool) -> None:
                 click.echo(
                     f"  {name:<15}{_shown(setting['value']):<24}  {setting['place'] or setting['source']}".rstrip()
                 )
-        for line in unknown_variables(known, [options.PROXY_VARIABLE]):
+        for line in unknown_variables(SETTINGS, [options.PROXY_VARIABLE]):
             say(line)
-
-
-def check_settings(seen: click.Context) -> None:
-    """Look at all that was given to ``idcfs mount`` as that does; but a manifest, which may be stdin, is not read.
-
-    :param seen: its context.
-    :raises UsageError: for what cannot be used.
-    """
-    given = cast("options.MountOptions", seen.params | {"manifest": None})
-    with naming_places(seen):
-        options.mount_settings(seen.params["mountpoint"], given, foreground=True)
 
 
 def _report(ctx: click.Context, option: click.Option) -> dict[str, Any]:

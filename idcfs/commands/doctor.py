@@ -16,12 +16,12 @@ from .. import mounts, options
 from ..console import printable
 from ..settings import GIB, PACKAGED, ArchiveSettings, BucketSettings, ContentSettings
 from . import checking
-from .cache import cache_dir_option
 from .completing import Mountpoint
 from .finding import Finding, ok
+from .setting import those
 
 
-@click.command(short_help="Check what a mount needs; say what to do.")
+@click.command(params=those("cache-dir"), short_help="Check what a mount needs; say what to do.")
 @click.argument("mountpoints", nargs=-1, metavar="[MOUNTPOINT]…", type=Mountpoint(path_type=Path))
 @click.option(
     "--archive",
@@ -31,7 +31,6 @@ from .finding import Finding, ok
     help="Which archive is asked, as for 'idcfs mount'.",
 )
 @click.option("--bucket", metavar="aws|gcs|URL", help="Which buckets are asked, as for 'idcfs mount'.")
-@cache_dir_option
 @click.option(
     "--cache-size",
     default=f"{ContentSettings().disk_cache_bytes // GIB}GiB",

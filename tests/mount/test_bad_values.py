@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from idcfs import cli
+from idcfs.commands.mount import mount
 from scripts.harness import is_mounted
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE
@@ -41,7 +41,7 @@ BAD = {
 
 
 def test_every_option_is_tried() -> None:
-    options = [one for one in cli.mount.params if isinstance(one, click.Option)]
+    options = [one for one in mount.params if isinstance(one, click.Option)]
     assert {word for one in options for word in one.opts if word.startswith("--")} == set(BAD)
 
 

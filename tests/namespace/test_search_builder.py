@@ -99,11 +99,11 @@ async def test_the_mount_s_process_loads_nothing_that_only_building_needs(tmp_pa
     code = (
         "import sys, trio\n"
         "from pathlib import Path\n"
-        "from idcfs import cli\n"
+        "from idcfs.commands.mount import _serve\n"
         "from idcfs.errors import UsageError\n"
         "from idcfs.settings import QIDO, ArchiveSettings, MountSettings\n"
         "here, cache = ArchiveSettings('here', 'http://here'), Path(sys.argv[1])\n"
-        "try: cli._serve(MountSettings(cache, here, QIDO, Path('/proc/none')), print, print)\n"  # loads what it needs
+        "try: _serve(MountSettings(cache, here, QIDO, Path('/proc/none')), print, print)\n"  # loads what it needs
         "except UsageError as error: assert 'cannot be made' in str(error)\n"
         "from idcfs.archive.records import SeriesRecord\n"
         "from idcfs.namespace.index import search_catalog, unsearched_catalog\n"

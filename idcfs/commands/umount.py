@@ -1,0 +1,33 @@
+"""The command ``idcfs umount``: off, and ended."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import click
+
+from .. import mounts
+from ..errors import IdcfsError
+from ..running import idcfs_at, read_status
+from .completing import Mountpoint
+
+_EXIT_SECONDS = 60.0
+"""How long the mount's process may take to end: it has up to 144 MiB to write first."""
+
+
+@click.command(short_help="Unmount, and wait until it has ended.")
+@click.argument("mountpoint", type=Mountpoint(path_type=Path))
+@click.option("-z", "--lazy", is_flag=True, help="Detach now, even while files are in use or nobody answers.")
+def umount(mountpoint: Path, lazy: bool) -> None:
+    """Unmount the idcfs at MOUNTPOINT and wait until its process has ended."""
+    mountpoint = idcfs_at(mountpoint)
+    if lazy or mounts.is_stale(mountpoint):  # asks nothing of a process that may not answer
+        mounts.unmount(mountpoint, lazy=True)
+        return
+    process = os.pidfd_open(int(read_status(mountpoint)["pid"]))
+    mounts.unmount(mountpoint)
+    ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
+    if not ended:
+        raise IdcfsError(f"{mountpoint} is unmounted, but its process has not ended within {_EXIT_SECONDS:g} s")
