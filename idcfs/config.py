@@ -107,6 +107,11 @@ def setting_of(ctx: click.Context, option: click.Option) -> Setting | None:
     return found[option.name]
 
 
+def is_given(ctx: click.Context, name: str) -> bool:
+    """Whether the command line itself gave the option, by its name in Python."""
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 @contextmanager
 def naming_places(ctx: click.Context) -> Iterator[None]:
     """Whatever is wrong with an option that was set elsewhere is told with the place where that is.

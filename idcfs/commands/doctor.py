@@ -4,64 +4,48 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import mounts, options
+from ..config import is_given, setting_of, unknown_variables
 from ..console import printable
-from ..settings import GIB, PACKAGED, ArchiveSettings, BucketSettings, ContentSettings
+from ..errors import UsageError
+from ..settings import MountSettings
 from . import checking
 from .completing import Mountpoint
-from .finding import Finding, ok
-from .setting import those
+from .finding import Finding, fail, ok, warn
+from .mount import mount
+from .setting import SETTINGS, check_settings, those
 
 
-@click.command(params=those("cache-dir"), short_help="Check what a mount needs; say what to do.")
+@click.command(
+    params=those("archive", "idc-version", "google-store", "quota-project", "bucket", "cache-dir", "cache-size"),
+    short_help="Check what a mount needs; say what to do.",
+)
 @click.argument("mountpoints", nargs=-1, metavar="[MOUNTPOINT]…", type=Mountpoint(path_type=Path))
-@click.option(
-    "--archive",
-    default="proxy",
-    show_default=True,
-    metavar="proxy|google|URL",
-    help="Which archive is asked, as for 'idcfs mount'.",
-)
-@click.option("--bucket", metavar="aws|gcs|URL", help="Which buckets are asked, as for 'idcfs mount'.")
-@click.option(
-    "--cache-size",
-    default=f"{ContentSettings().disk_cache_bytes // GIB}GiB",
-    show_default=True,
-    metavar="SIZE",
-    help="How much room there should be for contents.",
-)
 @click.option("--offline", is_flag=True, help="Ask neither archive nor bucket.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
-def doctor(
-    mountpoints: tuple[Path, ...],
-    archive: str,
-    bucket: str | None,
-    cache_dir: Path | None,
-    cache_size: str,
-    offline: bool,
-    as_json: bool,
-) -> None:
+@click.pass_context
+def doctor(ctx: click.Context, /, mountpoints: tuple[Path, ...], as_json: bool, **_: Any) -> None:
     """Check all that a mount needs, and the mounts there are, or those at MOUNTPOINT…
 
-    One line each: ok, warn (it works, but not all that you may expect) or fail, and what to do. Archive and bucket get
-    one small request each, which no quota counts to speak of, and 5 s to answer. The exit code is 1 if anything fails.
+    What is checked is what 'idcfs mount' would do with these options, and with the settings of config.toml and the
+    environment. One line each: ok, warn (it works, but not all that you may expect) or fail, and what to do. Archive
+    and bucket get one small request each, which no quota counts to speak of, and 5 s to answer. The exit code is 1 if
+    anything fails.
     """
     logging.getLogger("idcfs").addHandler(logging.NullHandler())  # what goes wrong is a finding
-    server = options.archive_settings(archive)
-    buckets = options.source_settings("auto", bucket, exact_sizes=False, archive=server, index=PACKAGED).buckets
-    directory = mounts.expanded(cache_dir or options.default_cache_dir())
-    size = options.disk_cache_bytes(cache_size)
-    elsewhere = _offline() if offline else _elsewhere(server, buckets)
+    settings, first = _settings(ctx)
     found = []
-    for finding in chain(_here(directory, size), _mounts(mountpoints), elsewhere):
+    for finding in chain([first], _here(settings), _mounts(mountpoints), _elsewhere(settings)):
         found.append(finding)
         if not as_json:
             _print(finding)
@@ -71,13 +55,46 @@ def doctor(
         sys.exit(1)
 
 
-def _here(cache_dir: Path, cache_bytes: int) -> Iterator[Finding]:
+def _settings(ctx: click.Context) -> tuple[MountSettings, Finding]:
+    """What would be mounted, as far as doctor's own options say; where the settings cannot be used, without them.
+
+    :raises UsageError: if an option of the command line is wrong.
+    """
+    check, words = "settings", _given(ctx)
+    try:
+        settings, places = _checked(mount, words, ctx)
+    except (UsageError, click.UsageError) as error:
+        settings, _ = _checked(click.Command("mount", params=mount.params), words, ctx)
+        said = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        return settings, fail(check, said, "mend it: nothing can be mounted before; what follows is checked without it")
+    if unknown := unknown_variables(SETTINGS, [options.PROXY_VARIABLE]):
+        return settings, warn(check, "; ".join(unknown), "rename or unset it")
+    return settings, ok(check, ", ".join(places) or "all are as by default")
+
+
+def _given(ctx: click.Context) -> list[str]:
+    """The options of ``idcfs mount`` that were given to doctor, as words of the command line."""
+    words = []
+    for name, option in SETTINGS.items():
+        if is_given(ctx, str(option.name)):
+            words.append(f"--{name}" if option.is_flag else f"--{name}={ctx.params[str(option.name)]}")
+    return words
+
+
+def _checked(command: click.Command, words: list[str], parent: click.Context) -> tuple[MountSettings, list[str]]:
+    """What ``command`` would mount, and where what it was not given itself is set."""
+    with command.make_context("mount", [*words, os.devnull], parent=parent) as seen:
+        found = [setting_of(seen, option) for option in SETTINGS.values()]
+        return check_settings(seen), [setting.place for setting in found if setting is not None]
+
+
+def _here(settings: MountSettings) -> Iterator[Finding]:
     yield checking.fuse_device()
     yield checking.fusermount()
     yield checking.other_users()
     yield checking.packages()
     yield checking.packaged_index()
-    yield checking.cache(cache_dir, cache_bytes)
+    yield checking.cache(settings.cache_dir, settings.content.disk_cache_bytes)
     yield checking.state_directory()
 
 
@@ -88,16 +105,15 @@ def _mounts(mountpoints: tuple[Path, ...]) -> Iterator[Finding]:
         yield from checking.all_mounts()
 
 
-def _elsewhere(server: ArchiveSettings, buckets: BucketSettings | None) -> Iterator[Finding]:
+def _elsewhere(settings: MountSettings) -> Iterator[Finding]:
+    if settings.offline:
+        yield ok("archive", "not asked: --offline")
+        return
     from . import reaching  # here, not above: the other commands need none of the libraries behind it
 
-    yield from reaching.archive(server)
-    if buckets is not None:
-        yield reaching.bucket(buckets)
-
-
-def _offline() -> Iterator[Finding]:
-    yield ok("archive", "not asked: --offline")
+    yield from reaching.archive(settings.archive)
+    if settings.source.buckets is not None:
+        yield reaching.bucket(settings.source.buckets)
 
 
 def _print(finding: Finding) -> None:

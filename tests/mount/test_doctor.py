@@ -62,7 +62,7 @@ def test_where_all_is_well_each_line_says_so_and_two_small_requests_are_sent(
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert {state for state, said in lines if not said.startswith("other users")} == {"ok"}
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert any(f"{made.path} answers, process {made.pid}" in said for _, said in lines)
     seen = twin.counters()
     assert seen["requests"] == {"qido_series": 1, "bucket_list": 1}
@@ -91,6 +91,58 @@ def test_bad_input_is_one_clear_line(words: tuple[str, ...], said: str) -> None:
     assert done.stderr.startswith("idcfs: ")
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's file, not written yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "idcfs").mkdir(parents=True)
+    return tmp_path / "config" / "idcfs" / "config.toml"
+
+
+def test_what_is_checked_is_what_the_settings_would_mount(
+    config: Path, twin: Twin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(f'archive = "{twin.url}"\ncache-dir = "/proc/nothing"\ncache-size = "900000TiB"\n')
+    monkeypatch.setenv("IDCFS_BUCKET", twin.bucket_url("{bucket}"))
+    monkeypatch.setenv("IDCFS_CACHE_DIR", str(tmp_path / "cache"))
+    done = idcfs("doctor", "--json", tmp_path / "mnt")
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert failures(found) == []
+    assert found["settings"]["state"] == "ok"
+    assert f"IDCFS_CACHE_DIR in the environment, cache-size in {config}" in found["settings"]["said"]
+    assert "less than --cache-size" in found["cache"]["said"]
+    assert twin.counters()["requests"] == {"qido_series": 1, "bucket_list": 1}
+    monkeypatch.setenv("IDCFS_OFFLINE", "yes")
+    monkeypatch.setenv("IDCFS_BUKET", "aws")
+    done = idcfs("doctor", "--json", "--cache-size", "2MiB", tmp_path / "mnt")
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert found["settings"]["state"] == "warn"
+    assert "did you mean IDCFS_BUCKET?" in found["settings"]["said"]
+    assert (state(found, "cache"), found["archive"]["said"]) == ("ok", "not asked: --offline")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prefetch = 1 2", "is not TOML"),
+        ("prefetch = 99", "99 is not in the range 0<=x<=24 (prefetch in "),
+        ('options = "umask=9"', "-o umask=9: give the bits to take away"),
+        ("idc-version = 23", "--idc-version is for --archive google alone (idc-version in "),
+    ],
+)
+def test_settings_that_no_mount_takes_are_a_finding_and_the_rest_is_checked_without(
+    text: str, said: str, config: Path, doctor: Doctor
+) -> None:
+    config.write_text(text)
+    found = doctor(code=1)
+    assert failures(found) == ["settings"]
+    assert said in found["settings"]["said"]
+    assert state(found, "archive") == "ok"
 
 
 # --- the archive --------------------------------------------------------------------------------------------------
