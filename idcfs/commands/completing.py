@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .. import mounts, options
+from ..config import Configured, elsewhere, is_given
 from ..console import Place
 from ..settings import PACKAGED
 
@@ -29,14 +30,21 @@ def complete_path(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 def complete_collection(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Collections of the packaged index, if it has been mounted before."""
-    index = ctx.params.get("index") or PACKAGED
-    cache_dir = ctx.params.get("cache_dir") or options.default_cache_dir()
+    """Collections of the index that would be mounted, if it has been before."""
     try:
-        names = list(_collections(index, Path(cache_dir)))
+        names = list(_collections(*_index_and_cache(ctx)))
     except Exception:  # nothing is built for a Tab, and nothing is said
         names = []
     return _starting_with(incomplete, names)
+
+
+def _index_and_cache(ctx: click.Context) -> tuple[str, Path]:
+    """What was typed so far, else what file and environment say: while it completes, click asks neither."""
+    assert isinstance(ctx.command, Configured)
+    given = {name: setting.value for name, setting in elsewhere(ctx.command.known).items()}
+    given |= {name: value for name, value in ctx.params.items() if is_given(ctx, name)}
+    index, cache_dir = given.get("index", PACKAGED), given.get("cache_dir", options.default_cache_dir())
+    return index if index == PACKAGED else str(mounts.expanded(Path(index))), mounts.expanded(Path(cache_dir))
 
 
 def _collections(index: str, cache_dir: Path) -> Iterator[str]:

@@ -62,6 +62,23 @@ def test_collections_of_an_index_that_was_mounted(sample_catalog: Path, tmp_path
     assert completed(*words, "ri") == ["rider_twin"]
 
 
+def test_collections_of_the_index_that_the_settings_name(
+    sample_index: Path, sample_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config" / "idcfs").mkdir(parents=True)
+    file = tmp_path / "config" / "idcfs" / "config.toml"
+    file.write_text(f'cache-dir = "{tmp_path}"\nindex = "{sample_index}"')
+    catalog_path(str(sample_index), tmp_path).write_bytes(sample_catalog.read_bytes())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    words = ("idcfs", "mount", "--collection", "")
+    assert completed(*words) == ["chest_twin", "rider_twin"]
+    assert completed("idcfs", "mount", "--index", "packaged", "--collection", "") == []
+    monkeypatch.setenv("IDCFS_CACHE_DIR", str(tmp_path / "elsewhere"))
+    assert completed(*words) == []
+    file.write_text("nonsense")
+    assert completed(*words) == []
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_get_a_script_too(shell: str) -> None:
     done = idcfs("completion", shell)
