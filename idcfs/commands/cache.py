@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from .. import mounts, options, running
+from ..config import is_given
 from ..console import Bar, printable, say
 from ..errors import IdcfsError, UsageError
 from ..settings import BLOCKS_NAME, QIDO, STORE_NAME
@@ -119,15 +120,15 @@ def verify(cache_dir: Path | None) -> None:
 
 
 def _cache_at(given: Path | None) -> Path:
-    """The cache directory; the user's own need not exist yet.
+    """The cache directory; one that no mount has made yet is none that was named on the command line.
 
-    :raises UsageError: if it is something else, or somebody else's, or was ``given`` and is not there.
+    :raises UsageError: if it is something else, or somebody else's, or not there though it was named.
     """
     directory = mounts.expanded(given or options.default_cache_dir())
     try:
         names = list(directory.iterdir())
     except FileNotFoundError:
-        if given is not None:
+        if is_given(click.get_current_context(), "cache_dir"):
             raise UsageError(f"there is no cache directory {directory}") from None
         return directory
     except OSError as error:
