@@ -85,8 +85,15 @@ class Layout:
 
     def directory_of(self, column: str) -> int | None:
         """Which directory (0 for the root's children) is called by the value of ``column`` and nothing else, if any."""
+        shown = self.directories if self.is_distinct else self.directories[:-1]
         alone = (Piece(column, is_column=True),)
-        return self.directories.index(alone) if alone in self.directories else None
+        return shown.index(alone) if alone in shown else None
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no two series can share a path; where they can, the last directory's name may get what tells them
+        apart."""
+        return (Piece("SeriesInstanceUID", is_column=True),) in self.directories
 
 
 def parse_layout(text: str) -> Layout:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ..layout import PATH_COLUMNS, Layout, parse_layout
 from .names import escape, is_shortened
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever ``schema`` or its meaning changes, so that an older file is built anew."""
 
 UNKNOWN = -1

@@ -68,7 +68,7 @@ def catalog_table(index: pa.Table, releases: dict[int, int], layout: Layout = DE
 def _names(index: pa.Table, layout: Layout, values: dict[str, str]) -> list[pa.Array]:
     """The directories that lead to each row, as path components; the values of shortened ones go into ``values``."""
     directories = [_values(index, directory) for directory in layout.directories]
-    if layout.directory_of("SeriesInstanceUID") is None:
+    if not layout.is_distinct:
         directories = _distinct(directories, index.column("SeriesInstanceUID"))
     names = [
         _escaped(directory, partial(escape, hidden=number > 0), values) for number, directory in enumerate(directories)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from scripts.harness import Failure, status
@@ -31,6 +33,23 @@ def test_every_file_is_there_once_and_is_the_stored_one(
     originals = {path.name: path.read_bytes() for path in sample.rglob("*.dcm")}
     for path in found.values():
         assert path.read_bytes() == originals[path.name]
+
+
+@pytest.mark.parametrize("layout", ["%collection_id/%StudyInstanceUID", "%PatientID", "%Modality/%collection_id"])
+def test_series_whose_directories_had_to_be_told_apart_are_what_the_index_says(
+    layout: str, mount: MountMaker, twin: Twin, sample_index: Path
+) -> None:
+    made = mount(twin.url, "--index", sample_index, "--layout", layout)  # alone: nothing is kept that could hide it
+    rows = {row["SeriesInstanceUID"]: row for row in pq.read_table(sample_index).to_pylist()}
+    assert len(shown(made.path)) == sum(row["instanceCount"] for row in rows.values())
+    names = {"study_uid": "StudyInstanceUID", "patient_id": "PatientID", "collection_id": "collection_id"}
+    for uid, row in rows.items():
+        series = made.path / ".uid" / uid
+        assert {name: os.getxattr(series, f"user.idc.{name}").decode() for name in names} == {
+            name: row[column] for name, column in names.items()
+        }
+    if layout.startswith("%collection_id/"):
+        assert all((made.path / ".uid" / row["StudyInstanceUID"]).is_dir() for row in rows.values())
 
 
 def test_what_a_server_lists_can_be_shown_without_its_name(mount: MountMaker, twin: Twin) -> None:

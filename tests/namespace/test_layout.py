@@ -149,6 +149,20 @@ def test_series_that_would_share_a_directory_get_their_uid_whatever_their_order(
             assert [catalog.value("SeriesInstanceUID", row) for row in range(3)] == ["1.2.10", "1.2.9", "1.3"]
 
 
+@pytest.mark.parametrize("template", ["%collection_id", "%PatientID", "%collection_id/%StudyInstanceUID"])
+def test_what_identifies_series_is_what_the_index_says_though_their_directories_had_to_be_told_apart(
+    template: str,
+) -> None:
+    rows = [replace(LUNG, SeriesInstanceUID=uid) for uid in ("1.2.9", "1.3", "1.4")]
+    with catalog_of(rows, layout=parse_layout(template)) as catalog:
+        assert [path.rpartition("_")[2] for path in paths(catalog)] == ["1.2.9", "1.3", "1.4"]
+        for row in range(3):
+            series = catalog.series(row)
+            assert (series.collection_id, series.patient_id, series.study_uid) == ("lung", "P1", "1.2")
+        assert list(catalog.rows_of("StudyInstanceUID", "1.2")) == [0, 1, 2]
+        assert catalog.common_value("PatientID", 0, 3) == "P1"
+
+
 def test_a_dot_at_the_front_is_escaped_in_the_root_alone() -> None:
     with catalog_of([replace(LUNG, PatientID=".uid")], layout=parse_layout("%PatientID/%PatientID")) as catalog:
         assert list(paths(catalog)) == ["%2Euid/.uid"]
@@ -171,7 +185,8 @@ rows = st.builds(
     StudyDescription=st.none() | names,
 )
 TEMPLATES = [*NAMED_LAYOUTS, "%SeriesInstanceUID", "%PatientID/%Modality", "%Modality%SeriesInstanceUID"]
-TEMPLATES += ["%StudyDescription/%PatientID%collection_id"]
+TEMPLATES += ["%StudyDescription/%PatientID%collection_id", "%collection_id/%StudyInstanceUID", "%PatientID"]
+TEMPLATES += ["%Modality/%collection_id", "%SeriesInstanceUID/%StudyInstanceUID", "%PatientID/%PatientID"]
 
 
 @few
