@@ -23,13 +23,11 @@ from scripts.harness import (
     IDCFS,
     Failure,
     Mount,
-    end_on_signals,
     in_bytes,
     mounted,
-    need_fuse,
+    program,
     run,
     scratch_directory,
-    without_settings,
 )
 from tests.data import sample_archive, write_index
 from tests.twin.client import Twin
@@ -39,25 +37,22 @@ SHOWN_CHILDREN = 3
 
 
 def main() -> int:
-    end_on_signals()
-    try:
-        need_fuse()
-        without_settings()
-        with scratch_directory("idcfs-demo-") as scratch:
-            demo(scratch)
-    except Failure as error:
-        print(f"\ndemo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ndemo: stopped", file=sys.stderr)
-        return 130
+    return program("demo", run_through)
+
+
+def run_through() -> None:
+    """The demo, and what to try next.
+
+    :raises Failure: if anything came through otherwise than it should.
+    """
+    with scratch_directory("idcfs-demo-") as scratch:
+        demo(scratch)
     print(
         "\nEverything matched. Next, the real thing, all of the Imaging Data Commons:\n"
         "\n    make mount                  # or: .venv/bin/idcfs mount ~/idc"
         "\n    ls ~/idc"
         "\n    .venv/bin/idcfs umount ~/idc\n"
     )
-    return 0
 
 
 def demo(scratch: Path) -> None:
@@ -218,7 +213,11 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
     print(f"  {title:<24}", end="", flush=True)
     started = time.perf_counter()
     result: list[str] = []
-    yield result.append
+    try:
+        yield result.append
+    except BaseException:
+        print(flush=True)  # what is said of it has a line of its own
+        raise
     print(f"{result[0]}  [{time.perf_counter() - started:.1f} s]", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the demo and the benchmark share: the command ``idcfs``, and a mount that always comes off again."""
+"""What the programs here share: how they begin and end, the command ``idcfs``, and a mount that comes off again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +35,25 @@ class Mount:
     pid: int
     seconds: float
     """How long ``idcfs mount`` took."""
+
+
+def program(name: str, work: Callable[[], int | None]) -> int:
+    """Run what mounts: without the settings of whoever starts it, and so that whatever ends it unwinds it.
+
+    :param work: returns an exit code; None is 0.
+    :returns: the exit code: 1, after one line, for a ``Failure``, 130 for Ctrl-C.
+    """
+    _end_on_signals()
+    try:
+        _need_fuse()
+        without_settings()
+        return work() or 0
+    except Failure as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        return 130
 
 
 def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -87,14 +106,14 @@ def mounted(
 ) -> Iterator[Mount]:
     """``idcfs mount MOUNTPOINT OPTIONS…``, taken off again whatever happens; its log goes into ``state_dir``.
 
-    :param env: what it finds in its environment besides what is here.
+    :param env: all that it finds in its environment, but where its log goes; None: what is here.
     :raises Failure: if it cannot be mounted, or has to be taken off by force.
     """
     command = [*IDCFS, "mount", mountpoint, *options]
     pid = 0
     try:
         started = time.perf_counter()
-        run(command, env={**os.environ, **(env or {}), "XDG_STATE_HOME": str(state_dir)})
+        run(command, env={**(os.environ if env is None else env), "XDG_STATE_HOME": str(state_dir)})
         seconds = time.perf_counter() - started
         pid = int(status(mountpoint)["pid"])
         yield Mount(mountpoint, pid, seconds)
@@ -148,7 +167,7 @@ def without_settings() -> None:
         del os.environ[name]
 
 
-def need_fuse() -> None:
+def _need_fuse() -> None:
     """:raises Failure: if nothing can be mounted here."""
     if not Path("/dev/fuse").exists():
         raise Failure("/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse")
@@ -158,7 +177,7 @@ def need_fuse() -> None:
         raise Failure("fusermount3 is missing: install the package fuse3")
 
 
-def end_on_signals() -> None:
+def _end_on_signals() -> None:
     """Let SIGTERM and SIGHUP unwind the program like Ctrl-C does, so that nothing stays mounted."""
 
     def end(number: int, _frame: object) -> NoReturn:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scripts.harness import Failure, end_on_signals, need_fuse, run, scratch_directory
+from scripts.harness import Failure, program, run, scratch_directory
 from scripts.sample import CHECKOUT, Home, home_over, make_sample
 from tests.orthanc import Orthanc
 
@@ -33,20 +33,20 @@ CONFIGURATION = {
 
 
 def main() -> int:
-    end_on_signals()
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
-    try:
-        need_fuse()
-        with scratch_directory("idcfs-pictures-") as scratch, Orthanc() as archive:
-            source, index = make_sample(scratch)
-            archive.upload_all(source.rglob("*.dcm"))
-            with home_over(archive.url, index, scratch) as home:
-                photograph(home, target)
-    except Failure as error:
-        print(f"pictures: {error}", file=sys.stderr)
-        return 1
+    return program("pictures", lambda: write(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE))
+
+
+def write(target: Path) -> None:
+    """Make the picture.
+
+    :raises Failure: if it cannot be made.
+    """
+    with scratch_directory("idcfs-pictures-") as scratch, Orthanc() as archive:
+        source, index = make_sample(scratch)
+        archive.upload_all(source.rglob("*.dcm"))
+        with home_over(archive.url, index, scratch) as home:
+            photograph(home, target)
     print(f"wrote {target}")
-    return 0
 
 
 def photograph(home: Home, target: Path) -> None:

@@ -20,12 +20,10 @@ from pathlib import Path
 
 from scripts.harness import (
     COMMAND_SECONDS,
-    Failure,
     Mount,
-    end_on_signals,
     is_mounted,
     mounted,
-    need_fuse,
+    program,
     scratch_directory,
 )
 from tests.data import sample_archive, whole_slide, write_index
@@ -76,26 +74,18 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m scripts.sample MOUNTPOINT", file=sys.stderr)
         return 2
-    end_on_signals()
-    try:
-        need_fuse()
-        with scratch_directory("idcfs-sample-") as scratch:
-            keep_mounted(Path(sys.argv[1]).resolve(), scratch)
-    except Failure as error:
-        print(f"sample: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return program("sample", lambda: keep_mounted(Path(sys.argv[1]).resolve()))
 
 
-def keep_mounted(mountpoint: Path, scratch: Path) -> None:
+def keep_mounted(mountpoint: Path) -> None:
     """Have the sample archive at ``mountpoint`` until Ctrl-C, or until it is unmounted.
 
     :raises Failure: as ``sample_home``.
     """
-    source, index = make_sample(scratch)
-    with Twin(data=source) as twin:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory("idcfs-sample-"))
+        source, index = make_sample(scratch)
+        twin = stack.enter_context(Twin(data=source))
         options = ("--archive", twin.url, "--index", index, "--cache-dir", scratch / "cache")
         with mounted(mountpoint, *options, state_dir=scratch / "state"):
             print(f"The sample archive is mounted at {mountpoint}, until Ctrl-C.", flush=True)

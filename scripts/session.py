@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-from scripts.harness import Failure, end_on_signals, need_fuse, scratch_directory
+from scripts.harness import Failure, program, scratch_directory
 from scripts.sample import CHECKOUT, Home, sample_home
 
 PICTURE = CHECKOUT / "docs" / "session.svg"
@@ -36,17 +36,17 @@ _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 def main() -> int:
-    end_on_signals()
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
-    try:
-        need_fuse()
-        with scratch_directory("idcfs-session-") as scratch, sample_home(scratch) as home:
-            target.write_text(picture(home))
-    except Failure as error:
-        print(f"session: {error}", file=sys.stderr)
-        return 1
+    return program("session", lambda: write(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE))
+
+
+def write(target: Path) -> None:
+    """Make the picture.
+
+    :raises Failure: if it cannot be made.
+    """
+    with scratch_directory("idcfs-session-") as scratch, sample_home(scratch) as home:
+        target.write_text(picture(home))
     print(f"wrote {target}")
-    return 0
 
 
 def picture(home: Home) -> str:

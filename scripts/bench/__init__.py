@@ -19,7 +19,7 @@ import httpx
 from scripts.bench import crowds, fetching, listings, reaching, rereading
 from scripts.bench.measuring import Bench, Skipped
 from scripts.bench.table import table
-from scripts.harness import Failure, end_on_signals, in_bytes, need_fuse, scratch_directory, without_settings
+from scripts.harness import Failure, in_bytes, program, scratch_directory
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "first-time": listings.first_time,
@@ -45,19 +45,17 @@ def main(runs: int, only_list: bool, scenarios: tuple[str, ...]) -> None:
         for name, scenario in SCENARIOS.items():
             click.echo(f"{name:<12}{scenario.__doc__}")
         return
-    end_on_signals()
-    try:
-        need_fuse()
-        without_settings()
-        with scratch_directory("idcfs-bench-") as scratch:
-            bench = Bench(runs, scratch)
-            failed = measure(bench, scenarios or tuple(SCENARIOS))
-    except Failure as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(program("bench", lambda: report(runs, scenarios or tuple(SCENARIOS))))
+
+
+def report(runs: int, scenarios: Sequence[str]) -> int:
+    """Measure, and print the table; returns the exit code."""
+    with scratch_directory("idcfs-bench-") as scratch:
+        bench = Bench(runs, scratch)
+        failed = measure(bench, scenarios)
     print(f"\n{os.cpu_count()} cores, Linux {os.uname().release}, Python {sys.version.split()[0]}\n")
     print("\n".join(table(bench.values)))
-    sys.exit(1 if failed else 0)
+    return 1 if failed else 0
 
 
 def measure(bench: Bench, scenarios: Sequence[str]) -> list[str]:

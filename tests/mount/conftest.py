@@ -51,7 +51,9 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
         def make(archive: str, *options: str | Path, at: str = "mnt", cache: Path | None = None) -> Mount:
             directory = tmp_path.resolve() / at
             where = ("--archive", archive, "--cache-dir", cache or tmp_path / "cache")
-            return stack.enter_context(mounted(directory, *where, *options, state_dir=state, env=STRICT))
+            return stack.enter_context(
+                mounted(directory, *where, *options, state_dir=state, env={**os.environ, **STRICT})
+            )
 
         yield make
 

@@ -90,7 +90,11 @@ def stages(
         def make(form: str) -> Stage:
             twin = stack.enter_context(Twin(data=files, **knobs | {_OTHER[form]: False}))
             usual = ("--archive", "proxy", "--index", index, "--cache-dir", place / f"cache-{form}", "--prefetch", "0")
-            directory, state, env = place.resolve() / form, place / "state", STRICT | {PROXY_VARIABLE: twin.url}
+            directory, state, env = (
+                place.resolve() / form,
+                place / "state",
+                {**os.environ, **STRICT, PROXY_VARIABLE: twin.url},
+            )
             mount = mounted(directory, *usual, *options(twin), state_dir=state, env=env)
             return _stage(files, stack.enter_context(mount), twin)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[2]
 
 
-def program(*words: str) -> subprocess.CompletedProcess[str]:
+def program(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of ``scripts``, whatever comes of it."""
     command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, check=False)
 
 
 def test_the_demo_sees_the_same_everywhere() -> None:
@@ -22,10 +26,29 @@ def test_the_demo_sees_the_same_everywhere() -> None:
     assert "Everything matched" in done.stdout
 
 
-def test_the_session_in_the_readme_is_as_shown(tmp_path: Path) -> None:
-    done = program("scripts.session", str(tmp_path / "session.svg"))
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """An environment with settings with which nothing can be mounted."""
+    (tmp_path / "config" / "idcfs").mkdir(parents=True)
+    (tmp_path / "config" / "idcfs" / "config.toml").write_text("nonsense")
+    return {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config"), "IDCFS_CACHE_SIZE": "much"}
+
+
+def test_the_session_in_the_readme_is_as_shown_whoever_makes_it(tmp_path: Path, settings: dict[str, str]) -> None:
+    done = program("scripts.session", str(tmp_path / "session.svg"), env=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert words_in(tmp_path / "session.svg") == words_in(CHECKOUT / "docs" / "session.svg")
+
+
+def test_the_sample_archive_is_mounted_for_whoever_wants_it(tmp_path: Path, settings: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "scripts.sample", str(tmp_path / "idc")]
+    with subprocess.Popen(command, cwd=CHECKOUT, env=settings, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "is mounted at" in process.stdout.readline()
+        assert "chest_twin" in os.listdir(tmp_path / "idc")
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not os.path.ismount(tmp_path / "idc")
 
 
 def words_in(picture: Path) -> list[str]:

@@ -72,7 +72,7 @@ def test_it_hears_of_every_turn_of_a_mount_in_the_foreground(
 def test_of_a_mount_in_the_background_it_hears_which_process_it_is(
     manager: Manager, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    place, env = tmp_path.resolve() / "mnt", {VARIABLE: manager.address}
+    place, env = tmp_path.resolve() / "mnt", {**os.environ, VARIABLE: manager.address}
     with mounted(place, *words, state_dir=tmp_path / "state", env=env) as made:
         assert manager.hears() == {"READY": "1", "STATUS": f"mounted at {place}", "MAINPID": str(made.pid)}
         os.kill(made.pid, signal.SIGHUP)
@@ -95,7 +95,7 @@ def test_a_mount_that_fails_is_never_ready(words: tuple[str, ...], tmp_path: Pat
         (tmp_path / "full" / "something").mkdir(parents=True)
         with (
             pytest.raises(Exception, match="not empty"),
-            mounted(tmp_path / "full", *words, state_dir=tmp_path / "state", env={VARIABLE: address}),
+            mounted(tmp_path / "full", *words, state_dir=tmp_path / "state", env={**os.environ, VARIABLE: address}),
         ):
             pass
         manager._socket.setblocking(False)

@@ -30,7 +30,7 @@ def ct_mount(
     options = ("--archive", orthanc.url, "--index", "qido", "--cache-dir", place / "cache", *request.param)
     with (
         without_bugs(place / "state"),
-        mounted(place / "mnt", *options, state_dir=place / "state", env=STRICT) as mount,
+        mounted(place / "mnt", *options, state_dir=place / "state", env={**os.environ, **STRICT}) as mount,
     ):
         yield mount
 

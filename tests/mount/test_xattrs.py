@@ -28,7 +28,7 @@ def sampled(sample_twin: Twin, sample_index: Path, tmp_path_factory: pytest.Temp
     options = ("--archive", sample_twin.url, "--index", sample_index, "--cache-dir", place / "cache")
     with (
         without_bugs(place / "state"),
-        mounted(place / "mnt", *options, state_dir=place / "state", env=STRICT) as mount,
+        mounted(place / "mnt", *options, state_dir=place / "state", env={**os.environ, **STRICT}) as mount,
     ):
         yield mount
 
