@@ -7,6 +7,7 @@ mount(8) gives it ``SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]``, th
 from __future__ import annotations
 
 import getopt
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -35,8 +36,13 @@ _IGNORED = frozenset(
 """
 
 
+_CONFIG_HOME = "/etc"
+"""Where the settings of the machine are, as in the unit of systemd for it: whoever types mount(8), or none at boot."""
+
+
 def main() -> NoReturn:
     """The program."""
+    os.environ.setdefault("XDG_CONFIG_HOME", _CONFIG_HOME)
     in_one_line(lambda: _mount(sys.argv[1:]))
 
 

@@ -137,6 +137,19 @@ def test_what_it_cannot_use_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+def test_its_settings_are_those_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "idcfs").mkdir()
+    (tmp_path / "idcfs" / "config.toml").write_text('cache-size = "much"')
+    monkeypatch.setattr(mount_helper, "_CONFIG_HOME", str(tmp_path))
+    assert ended(monkeypatch, capsys, "proxy", "/mnt/idc", "-f") == (0, "", "")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    code, _, err = ended(monkeypatch, capsys, "proxy", "/mnt/idc", "-f")
+    assert code == 2
+    assert err.endswith(f"(cache-size in {tmp_path}/idcfs/config.toml)\n")
+
+
 def test_the_package_installs_it() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["mount.idcfs"].partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -41,7 +42,8 @@ def service(kind: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_systemd_understands_it(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):  # where systemd looks for what belongs to it
+        monkeypatch.setenv(name, str(tmp_path))
     program = Path(sys.executable).with_name("idcfs")
     file = tmp_path / "idcfs@mnt-idc.service"
     file.write_text(unit(kind).replace(PROGRAM, str(program)))
@@ -87,15 +89,42 @@ def standing(kind: str) -> list[str]:
     return ["setpriv", f"--bounding-set={','.join(['-all', *(f'+{name}' for name in kept)])}", "--no-new-privs"]
 
 
+def specifiers(kind: str, home: Path) -> dict[str, str]:
+    """What systemd puts into a unit's words, were ``home`` a home directory, or the root."""
+    system = {"%E": "etc", "%C": "var/cache", "%S": "var/lib"}
+    user = {"%E": ".config", "%C": ".cache", "%S": ".local/state"}
+    places = {one: str(home / place) for one, place in (system if kind == "system" else user).items()}
+    return {**places, "%f": str(home / "mnt"), "%i": "home-mnt"}
+
+
+def filled(kind: str, home: Path, name: str) -> str:
+    """What stands for ``name`` in the section [Service], as systemd reads it."""
+    text = service(kind).get(name, "")
+    for specifier, value in specifiers(kind, home).items():
+        text = text.replace(specifier, value)
+    return text
+
+
+def write_settings(kind: str, home: Path, config: str, variables: str) -> None:
+    """The two files that the documents name: for all mounts, and for this one."""
+    env_file = Path(filled(kind, home, "EnvironmentFile").removeprefix("-"))
+    assert env_file == Path(specifiers(kind, home)["%E"], "idcfs", "home-mnt.env")
+    env_file.parent.mkdir(parents=True)
+    env_file.with_name("config.toml").write_text(config)
+    env_file.write_text(variables)
+
+
 @contextlib.contextmanager
-def started(kind: str, home: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def started(kind: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """What the unit starts for ``home / "mnt"``, as systemd would, once it has said that it is ready."""
     place, address = home / "mnt", home / "notify"
-    words = shlex.split(service(kind)["ExecStart"])
+    words = shlex.split(filled(kind, home, "ExecStart"))
     assert words[0] == PROGRAM
-    filled = {PROGRAM: [sys.executable, "-m", "idcfs"], "$MOUNT_ARGS": options, "%f": [str(place)]}
-    command = [*standing(kind), *(one for word in words for one in filled.get(word, [word]))]
-    env = {**os.environ, "NOTIFY_SOCKET": str(address), "XDG_STATE_HOME": str(home / "state"), "HOME": str(home)}
+    command = [*standing(kind), sys.executable, "-m", "idcfs", *words[1:]]
+    env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    env |= {"NOTIFY_SOCKET": str(address)} | ({"HOME": str(home)} if kind == "user" else {})
+    variables = filled(kind, home, "Environment"), Path(filled(kind, home, "EnvironmentFile")[1:]).read_text()
+    env |= dict(word.split("=", 1) for text in variables for word in shlex.split(text))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         address.unlink(missing_ok=True)
         manager.bind(str(address))
@@ -116,8 +145,18 @@ def started(kind: str, home: Path, options: list[str]) -> Iterator[subprocess.Po
 def test_it_mounts_reloads_ends_and_cleans_up(kind: str, home: Path, sample_index: Path) -> None:
     place, settings = home / "mnt", service(kind)
     index = shutil.copyfile(sample_index, home / "index.parquet")
-    options = ["--archive", NOWHERE, "--index", str(index), "--cache-dir", str(home / "cache")]
-    with started(kind, home, options) as process:
+    write_settings(
+        kind,
+        home,
+        f'archive = "{NOWHERE}"\ncollection = "rider_twin"',
+        f"""
+        IDCFS_INDEX={index}
+        IDCFS_COLLECTION="chest_twin rider_twin"
+    """,
+    )
+    with started(kind, home) as process:
+        report = json.loads(run([*standing(kind), "cat", place / ".status.json"]))
+        assert (report["url"], report["cache_dir"]) == (NOWHERE, f"{specifiers(kind, home)['%C']}/idcfs")
         assert "dr-xr-xr-x" in run([*standing(kind), "ls", "-l", place])
         reload = settings["ExecReload"].replace("$MAINPID", str(process.pid))
         run([*standing(kind), *shlex.split(reload)])
@@ -125,7 +164,7 @@ def test_it_mounts_reloads_ends_and_cleans_up(kind: str, home: Path, sample_inde
         process.terminate()  # KillSignal= is SIGTERM
         assert process.wait(PATIENCE_SECONDS) == 0
         assert not is_mounted(place)
-    with started(kind, home, options) as process:
+    with started(kind, home) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_SECONDS)
         assert is_mounted(place)
