@@ -1,4 +1,7 @@
-"""Writes the man page of ``idcfs``, made of what ``--help`` says, so that the two cannot differ: man(7), one page.
+"""Writes the man page of ``idcfs``: man(7), one page.
+
+Name, commands and options are what ``--help`` says, and the variables of settings those that there are, so that these
+cannot differ; what stands behind them, from EXIT STATUS on, is written here by hand.
 
 Not click-man, which makes a page of its own for each command, and nothing but options.
 
@@ -15,6 +18,8 @@ from importlib.metadata import version
 import click
 
 from idcfs.cli import main as idcfs
+from idcfs.commands.setting import SETTINGS
+from idcfs.config import variable
 
 _WIDTH = 10_000
 """Of lines, for click: man breaks them anew."""
@@ -50,13 +55,33 @@ credentials anew. In the foreground of a terminal: unmount and end.
 .TP
 .B SIGUSR1
 Write all counters to the log, on one line.
+.SH SETTINGS
+Every option of
+.B idcfs mount
+but \-f can be set for good: in the environment by the variables below, or in config.toml under the name of the long
+option, like
+.B cache\-size = \(dq50GiB\(dq
+or
+.BR "offline = true" .
+An option goes before the environment, and that before the file.
+.B idcfs config
+shows all settings, and where each comes from.
+.PP
+.B mount.idcfs
+is what mount(8) runs for the type idcfs, also for /etc/fstab: what stands before the directory is the archive, and long
+options stand after \-o, as in
+.BR "mount \-t idcfs proxy /mnt/idc \-o collection=nlst,allow_other" .
+It takes the settings of the machine, as a service of systemd's does that is root's.
 .SH ENVIRONMENT
+.TP
+VARIABLES
+The settings.
 .TP
 .B IDCFS_PROXY_URL
 The address of IDC's public proxy, should it ever move.
 .TP
-.BR XDG_CACHE_HOME ", " XDG_STATE_HOME
-Where caches and logs lie.
+.BR XDG_CACHE_HOME ", " XDG_STATE_HOME ", " XDG_CONFIG_HOME
+Where caches, logs and settings lie.
 .TP
 .BR HTTPS_PROXY ", " NO_PROXY
 Proxies on the way to the archive.
@@ -73,8 +98,15 @@ Catalogs, lists, sizes and contents.
 .TP
 .I \(ti/.local/state/idcfs/MOUNTPOINT.log
 The log of a mount, with \- for /.
+.TP
+.IR \(ti/.config/idcfs/config.toml ", " /etc/idcfs/config.toml
+Settings: yours, and those of the machine.
+.TP
+.IR \(ti/.config/idcfs/NAME.env ", " /etc/idcfs/NAME.env
+Settings of the one service idcfs@NAME, as lines like IDCFS_COLLECTION=nlst.
 .SH SEE ALSO
 .BR fusermount3 (1),
+.BR mount (8),
 .BR mount.fuse3 (8)
 .PP
 The Imaging Data Commons: https://portal.imaging.datacommons.cancer.gov
@@ -83,7 +115,11 @@ The Imaging Data Commons: https://portal.imaging.datacommons.cancer.gov
 
 def page() -> str:
     """The whole man page."""
-    return "".join(f"{line}\n" for line in _lines()) + _BEHIND.lstrip("\n")
+    return "".join(f"{line}\n" for line in _lines()) + _BEHIND.lstrip("\n").replace("VARIABLES", _variables())
+
+
+def _variables() -> str:
+    return ".BR " + ' ", " '.join(rf"\%{variable(name)}" for name in SETTINGS)  # unbroken at the end of a line
 
 
 def _lines() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -10,6 +11,8 @@ import click
 import pytest
 
 from idcfs.cli import main
+from idcfs.commands.setting import SETTINGS
+from idcfs.config import variable
 from scripts.manpage import page
 
 CHECKOUT = Path(__file__).parents[1]
@@ -41,6 +44,12 @@ def test_every_command_and_option_is_in_it(shown: str) -> None:
 @pytest.mark.parametrize("text", ["~/.cache/idcfs", "Modality = 'CT'", "--cache-dir DIR", "[MOUNTPOINT]…", "{bucket}"])
 def test_what_is_to_be_typed_stands_as_it_is_typed(text: str, shown: str) -> None:
     assert text in shown
+
+
+def test_the_settings_are_in_it(shown: str) -> None:
+    assert all(re.search(rf"\b{variable(name)}\b", shown) for name in SETTINGS)
+    for text in ("XDG_CONFIG_HOME", "~/.config/idcfs/config.toml", "/etc/idcfs/config.toml", "mount.idcfs", "mount(8)"):
+        assert text in shown
 
 
 def test_it_is_ascii() -> None:
