@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from idcfs.commands import checking
 from tests.unprivileged import as_nobody
@@ -65,7 +68,22 @@ def test_who_may_let_others_see_a_mount(text: str | None, state: str, place: Pat
 def test_an_index_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "_OLD_DAYS", -1)
     found = checking.packaged_index()
-    assert (found.state, found.remedy) == ("warn", "pip install --upgrade idc-index-data")
+    assert (found.state, found.remedy) == ("warn", f"{sys.executable} -m pip install --upgrade idc-index-data")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said"),
+    [
+        ("click>=1.0", ""),
+        ("click[extra]>=1.0; python_version >= '3'", ""),
+        ("nonsense-package>=1; extra == 'dev'", ""),
+        ("nonsense-package>=1; python_version < '3'", ""),
+        ("nonsense-package", "nonsense-package is not installed"),
+        ("click>=999,!=1000", f"click {version('click')} is there, and !=1000,>=999 is needed"),
+    ],
+)
+def test_what_is_wrong_with_a_package(requirement: str, said: str) -> None:
+    assert checking._wrong_with(Requirement(requirement)) == said
 
 
 def test_a_directory_of_another_user_is_named_as_such(place: Path) -> None:

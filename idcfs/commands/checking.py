@@ -10,12 +10,15 @@ import re
 import shlex
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from .. import mounts, options
 from ..errors import AccessDenied, IdcfsError
@@ -90,12 +93,12 @@ def other_users(conf: Path = FUSE_CONF) -> Finding:
 
 def packages() -> Finding:
     """Whether every package is there, as new as it has to be, and the one that knows the kernel can be loaded."""
-    check, remedy = "packages", "install idcfs anew: pip install --upgrade idcfs"
+    check, remedy = "packages", "make setup, in the checkout"
     try:
-        wanted = requires("idcfs") or ()
+        wanted = [Requirement(text) for text in requires("idcfs") or ()]
     except PackageNotFoundError:
-        return fail(check, "idcfs runs from a directory in which it is not installed", "make setup")
-    wrong = [said for requirement in wanted if (said := _wrong_with(requirement))]
+        return fail(check, "idcfs runs from a directory in which it is not installed", remedy)
+    wrong = [said for one in wanted if (said := _wrong_with(one))]
     if wrong:
         return fail(check, "; ".join(wrong), remedy)
     try:
@@ -106,28 +109,24 @@ def packages() -> Finding:
     return ok(check, f"idcfs {version('idcfs')}, Python {platform.python_version()}, {shown}")
 
 
-def _wrong_with(requirement: str) -> str:
-    """What is wrong with the package that ``requirement``, of PEP 508, names; empty if nothing, or if it is extra."""
-    found = re.match(r"([\w.-]+)(?:\[[\w, -]*\])?\s*(?:>=\s*([\d.]+))?", requirement)
-    if found is None or "extra ==" in requirement:
+def _wrong_with(wanted: Requirement) -> str:
+    """What is wrong with the package; empty if nothing, or if it is not for here."""
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
         return ""
-    name, least = found[1], found[2]
     try:
-        there = version(name)
+        there = version(wanted.name)
     except PackageNotFoundError:
-        return f"{name} is not installed"
-    return f"{name} {there} is older than {least}" if least and _numbers(there) < _numbers(least) else ""
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
+        return f"{wanted.name} is not installed"
+    fits = wanted.specifier.contains(there, prereleases=True)
+    return "" if fits else f"{wanted.name} {there} is there, and {wanted.specifier} is needed"
 
 
 def packaged_index() -> Finding:
     """Which release of IDC is listed, and how old that is."""
     from ..namespace.build import packaged_index as packaged  # here, not above: it loads all of pyarrow
 
-    check, remedy = "index", "pip install --upgrade idc-index-data"
+    check = "index"
+    remedy = f"{shlex.quote(sys.executable)} -m pip install --upgrade idc-index-data"
     try:
         _, releases = packaged()
     except (IdcfsError, OSError) as error:

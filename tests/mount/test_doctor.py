@@ -315,5 +315,5 @@ def test_packages_that_are_broken_or_missing(doctor: Doctor, monkeypatch: pytest
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: idc-index-data\nVersion: 1.0\n")
     found = doctor("--offline", code=1)
     assert failures(found) == ["packages", "index"]
-    assert found["packages"]["said"] == "idc-index-data 1.0 is older than 22"
+    assert found["packages"]["said"] == "idc-index-data 1.0 is there, and >=22 is needed"
     assert "holds no index" in found["index"]["said"]
