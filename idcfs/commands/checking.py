@@ -24,7 +24,7 @@ from .. import mounts, options
 from ..errors import AccessDenied, IdcfsError
 from ..running import read_status
 from ..settings import BLOCKS_NAME, GIB
-from .finding import Finding, fail, ok, warn
+from .finding import Finding
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -46,31 +46,35 @@ def fuse_device(device: Path = FUSE_DEVICE) -> Finding:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
         remedy = "load the kernel's module with 'modprobe fuse', or start the container with --device /dev/fuse"
-        return fail(check, f"{device} is missing", remedy)
+        return Finding.fail(check, f"{device} is missing", remedy)
     except PermissionError:
         if os.geteuid() == 0:  # a container's device rules, whatever the mode
-            return fail(check, f"{device} may not be opened", "start the container with --device /dev/fuse")
-        return fail(check, f"{device} may not be opened by you", f"as root: chmod 666 {device}")
+            return Finding.fail(check, f"{device} may not be opened", "start the container with --device /dev/fuse")
+        return Finding.fail(check, f"{device} may not be opened by you", f"as root: chmod 666 {device}")
     except OSError as error:
-        return fail(check, f"{device} cannot be opened: {error.strerror}", "load the module with 'modprobe fuse'")
-    return ok(check, f"{device} can be opened")
+        return Finding.fail(
+            check, f"{device} cannot be opened: {error.strerror}", "load the module with 'modprobe fuse'"
+        )
+    return Finding.ok(check, f"{device} can be opened")
 
 
 def fusermount() -> Finding:
     """Whether there is what mounts for users, and unmounts for all."""
     check, program = "fusermount3", shutil.which("fusermount3")
     if program is None:
-        return fail(check, "it is not installed, or not on your PATH", "install the package fuse3")
+        return Finding.fail(check, "it is not installed, or not on your PATH", "install the package fuse3")
     if os.geteuid() == 0:
-        return ok(check, program)
+        return Finding.ok(check, program)
     status = os.stat(program)
     if not (status.st_mode & stat.S_ISUID and status.st_uid == 0):
-        return fail(check, f"{program} is not setuid root, so it cannot mount for you", f"as root: chmod u+s {program}")
+        return Finding.fail(
+            check, f"{program} is not setuid root, so it cannot mount for you", f"as root: chmod u+s {program}"
+        )
     if _has_no_new_privileges():
-        return fail(
+        return Finding.fail(
             check, "here no program may gain privileges, so it cannot mount for you", "run without no_new_privs"
         )
-    return ok(check, f"{program}, setuid root")
+    return Finding.ok(check, f"{program}, setuid root")
 
 
 def _has_no_new_privileges() -> bool:
@@ -81,14 +85,14 @@ def other_users(conf: Path = FUSE_CONF) -> Finding:
     """Whether this user may let others see a mount."""
     check = "other users"
     if os.geteuid() == 0:
-        return ok(check, "they see what you mount with -o allow_other")
+        return Finding.ok(check, "they see what you mount with -o allow_other")
     text = ""
     with suppress(OSError):
         text = conf.read_text(errors="replace")
     if re.search(r"^\s*user_allow_other\s*$", text, re.MULTILINE):
-        return ok(check, "they see what you mount with -o allow_other")
+        return Finding.ok(check, "they see what you mount with -o allow_other")
     remedy = f"if they shall, add the line user_allow_other to {conf}, as root"
-    return warn(check, "what you mount, you alone can see: -o allow_other is refused", remedy)
+    return Finding.warn(check, "what you mount, you alone can see: -o allow_other is refused", remedy)
 
 
 def packages() -> Finding:
@@ -97,16 +101,16 @@ def packages() -> Finding:
     try:
         wanted = [Requirement(text) for text in requires("idcfs") or ()]
     except PackageNotFoundError:
-        return fail(check, "idcfs runs from a directory in which it is not installed", remedy)
+        return Finding.fail(check, "idcfs runs from a directory in which it is not installed", remedy)
     wrong = [said for one in wanted if (said := _wrong_with(one))]
     if wrong:
-        return fail(check, "; ".join(wrong), remedy)
+        return Finding.fail(check, "; ".join(wrong), remedy)
     try:
         import_module(_KERNEL_LIBRARY)
     except ImportError as error:
-        return fail(check, f"{_KERNEL_LIBRARY} cannot be loaded: {error}", "install the package libfuse3-3")
+        return Finding.fail(check, f"{_KERNEL_LIBRARY} cannot be loaded: {error}", "install the package libfuse3-3")
     shown = ", ".join(f"{name} {version(name)}" for name in _SHOWN)
-    return ok(check, f"idcfs {version('idcfs')}, Python {platform.python_version()}, {shown}")
+    return Finding.ok(check, f"idcfs {version('idcfs')}, Python {platform.python_version()}, {shown}")
 
 
 def _wrong_with(wanted: Requirement) -> str:
@@ -130,13 +134,13 @@ def packaged_index() -> Finding:
     try:
         _, releases = packaged()
     except (IdcfsError, OSError) as error:
-        return fail(check, str(error), remedy)
+        return Finding.fail(check, str(error), remedy)
     release = max(releases, default=0)
     days = max(0, int((time.time() - releases.get(release, 0)) // _DAY_SECONDS))
     said = f"IDC release {release}, {days:,} days old"
     if days > _OLD_DAYS:
-        return warn(check, f"{said}: what came later is not listed", remedy)
-    return ok(check, said)
+        return Finding.warn(check, f"{said}: what came later is not listed", remedy)
+    return Finding.ok(check, said)
 
 
 def cache(directory: Path, size_bytes: int) -> Finding:
@@ -146,28 +150,28 @@ def cache(directory: Path, size_bytes: int) -> Finding:
     """
     check = "cache"
     if (said := _unwritable(directory)) is not None:
-        return fail(check, said, "give another place with --cache-dir, or make it yours")
+        return Finding.fail(check, said, "give another place with --cache-dir, or make it yours")
     from ..content import upkeep
 
     try:
         kept = upkeep.info(directory / BLOCKS_NAME).bytes
     except IdcfsError as error:
-        return fail(check, str(error), "give another place with --cache-dir")
+        return Finding.fail(check, str(error), "give another place with --cache-dir")
     disk = os.statvfs(_nearest(directory))
     room = max(0, int((disk.f_bavail - disk.f_blocks * _FREE_SHARE) * disk.f_frsize))
     said = f"{directory}: {_gib(kept)} kept, room for {_gib(room)} more"
     if room + kept < size_bytes:
         remedy = "make room on that disk, or give less, or another place with --cache-dir"
-        return warn(check, f"{said}, which is less than --cache-size {_gib(size_bytes)}", remedy)
-    return ok(check, said)
+        return Finding.warn(check, f"{said}, which is less than --cache-size {_gib(size_bytes)}", remedy)
+    return Finding.ok(check, said)
 
 
 def state_directory() -> Finding:
     """Whether a mount in the background can write its log."""
     directory = options.log_file(Path("/")).parent
     if (said := _unwritable(directory)) is not None:
-        return fail("log", said, "make it yours, or set XDG_STATE_HOME, or mount with -f")
-    return ok("log", f"{directory}/<mountpoint>.log")
+        return Finding.fail("log", said, "make it yours, or set XDG_STATE_HOME, or mount with -f")
+    return Finding.ok("log", f"{directory}/<mountpoint>.log")
 
 
 def _unwritable(directory: Path) -> str | None:
@@ -195,7 +199,7 @@ def _owner(place: Path) -> str:
 
 def all_mounts() -> list[Finding]:
     """Every idcfs of the machine."""
-    return [mounted(place) for place in mounts.idcfs_mounts()] or [ok("mounts", "no idcfs is mounted")]
+    return [mounted(place) for place in mounts.idcfs_mounts()] or [Finding.ok("mounts", "no idcfs is mounted")]
 
 
 def mounted(place: Path) -> Finding:
@@ -203,20 +207,20 @@ def mounted(place: Path) -> Finding:
     check, quoted = "mount", shlex.quote(str(place))
     found = mounts.mount_at(place)
     if found is None or found.filesystem_type != mounts.FILESYSTEM_TYPE:
-        return warn(check, f"no idcfs is mounted at {place}", f"idcfs mount {quoted}")
+        return Finding.warn(check, f"no idcfs is mounted at {place}", f"idcfs mount {quoted}")
     try:
         if mounts.is_stale(place):
-            return fail(check, f"{place}: its process has died", f"idcfs umount {quoted}")
+            return Finding.fail(check, f"{place}: its process has died", f"idcfs umount {quoted}")
         report = read_status(place)
     except AccessDenied:
-        return ok(check, f"{place} belongs to another user")
+        return Finding.ok(check, f"{place} belongs to another user")
     except IdcfsError:
-        return fail(check, f"{place} does not answer", f"idcfs umount --lazy {quoted}")
+        return Finding.fail(check, f"{place} does not answer", f"idcfs umount --lazy {quoted}")
     away = [one for one in report.get("circuits", []) if one["open"]]
     if away:
         said = "; ".join(f"{one['archive']} is not asked at present: {one['why']}" for one in away)
-        return warn(check, f"{place}: {said}", f"to ask at once: kill -HUP {report['pid']}")
-    return ok(check, f"{place} answers, process {report['pid']}")
+        return Finding.warn(check, f"{place}: {said}", f"to ask at once: kill -HUP {report['pid']}")
+    return Finding.ok(check, f"{place} answers, process {report['pid']}")
 
 
 def _gib(size: int) -> str:

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..settings import MountSettings
 from . import checking
 from .completing import Mountpoint
-from .finding import Finding, fail, ok, warn
+from .finding import Finding
 from .mount import mount
 from .setting import SETTINGS, check_settings, those
 
@@ -66,10 +66,12 @@ def _settings(ctx: click.Context) -> tuple[MountSettings, Finding]:
     except (UsageError, click.UsageError) as error:
         settings, _ = _checked(click.Command("mount", params=mount.params), words, ctx)
         said = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        return settings, fail(check, said, "mend it: nothing can be mounted before; what follows is checked without it")
+        return settings, Finding.fail(
+            check, said, "mend it: nothing can be mounted before; what follows is checked without it"
+        )
     if unknown := unknown_variables(SETTINGS, [options.PROXY_VARIABLE]):
-        return settings, warn(check, "; ".join(unknown), "rename or unset it")
-    return settings, ok(check, ", ".join(places) or "all are as by default")
+        return settings, Finding.warn(check, "; ".join(unknown), "rename or unset it")
+    return settings, Finding.ok(check, ", ".join(places) or "all are as by default")
 
 
 def _given(ctx: click.Context) -> list[str]:
@@ -107,7 +109,7 @@ def _mounts(mountpoints: tuple[Path, ...]) -> Iterator[Finding]:
 
 def _elsewhere(settings: MountSettings) -> Iterator[Finding]:
     if settings.offline:
-        yield ok("archive", "not asked: --offline")
+        yield Finding.ok("archive", "not asked: --offline")
         return
     from . import reaching  # here, not above: the other commands need none of the libraries behind it
 

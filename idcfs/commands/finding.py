@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +16,17 @@ class Finding:
     said: str
     remedy: str = ""
 
+    @classmethod
+    def ok(cls, check: str, said: str) -> Self:
+        """It is as it should be."""
+        return cls(check, "ok", said)
 
-def ok(check: str, said: str) -> Finding:
-    """It is as it should be."""
-    return Finding(check, "ok", said)
+    @classmethod
+    def warn(cls, check: str, said: str, remedy: str) -> Self:
+        """It works, but not as well as it could."""
+        return cls(check, "warn", said, remedy)
 
-
-def warn(check: str, said: str, remedy: str) -> Finding:
-    """It works, but not as well as it could."""
-    return Finding(check, "warn", said, remedy)
-
-
-def fail(check: str, said: str, remedy: str) -> Finding:
-    """It does not work before somebody has done what the remedy says."""
-    return Finding(check, "fail", said, remedy)
+    @classmethod
+    def fail(cls, check: str, said: str, remedy: str) -> Self:
+        """It does not work before somebody has done what the remedy says."""
+        return cls(check, "fail", said, remedy)

@@ -11,7 +11,7 @@ import trio
 from ..errors import AccessDenied, DeadlinePassed, Gone, IdcfsError, NoConnection, QuotaSpent, Refused, UsageError
 from ..settings import ArchiveSettings, BucketSettings, TransportSettings
 from ..stats import Stats
-from .finding import Finding, fail, ok, warn
+from .finding import Finding
 
 if TYPE_CHECKING:
     from ..archive.adc import Login
@@ -40,13 +40,13 @@ async def _archive(settings: ArchiveSettings) -> list[Finding]:
         with trio.fail_after(_LOGIN_SECONDS):
             login = await trio.to_thread.run_sync(_find_login, settings.quota_project, abandon_on_cancel=True)
     except UsageError as error:
-        return [fail("google login", str(error), "gcloud auth application-default login")]
+        return [Finding.fail("google login", str(error), "gcloud auth application-default login")]
     except trio.TooSlowError:
         said = f"no credentials were found within {_LOGIN_SECONDS:g} s"
-        return [fail("google login", said, "gcloud auth application-default login")]
+        return [Finding.fail("google login", said, "gcloud auth application-default login")]
     project = login.quota_project
     counted = f"requests are counted for {project}" if project else "they name no project to count requests for"
-    return [ok("google login", f"credentials are there; {counted}"), *await _search(settings, login)]
+    return [Finding.ok("google login", f"credentials are there; {counted}"), *await _search(settings, login)]
 
 
 def _find_login(quota_project: str | None) -> Login:
@@ -64,16 +64,19 @@ async def _search(settings: ArchiveSettings, login: Login | None) -> list[Findin
         transport = await stack.enter_async_context(Transport(settings, _BRIEFLY, Stats(), auth))
         await transport.get_json("/series", {"limit": 1})
 
-    quota = [ok("quota", "it is not spent")] if settings.has_daily_quota else []
+    quota = [Finding.ok("quota", "it is not spent")] if settings.has_daily_quota else []
     try:
         await _once(ask)
     except QuotaSpent as error:
         until = f" until {error.until:%H:%M} UTC" if error.until else ""
         remedy = "wait, or mount with --content bucket: IDC's buckets have no quota"
-        return [ok("archive", f"{settings.spoken_name} answers"), fail("quota", f"it is spent{until}", remedy)]
+        return [
+            Finding.ok("archive", f"{settings.spoken_name} answers"),
+            Finding.fail("quota", f"it is spent{until}", remedy),
+        ]
     except IdcfsError as error:
-        return [fail("archive", str(error), _archive_remedy(settings, error))]
-    return [ok("archive", f"{settings.spoken_name} answers"), *quota]
+        return [Finding.fail("archive", str(error), _archive_remedy(settings, error))]
+    return [Finding.ok("archive", f"{settings.spoken_name} answers"), *quota]
 
 
 def _archive_remedy(settings: ArchiveSettings, error: IdcfsError) -> str:
@@ -106,8 +109,8 @@ async def _bucket(settings: ArchiveSettings) -> Finding:
         await _once(ask)
     except IdcfsError as error:
         remedy = "check the network and --bucket; --content wado does without, for files up to 32 MiB"
-        return warn("bucket", str(error), remedy)
-    return ok("bucket", f"{settings.spoken_name} answers")
+        return Finding.warn("bucket", str(error), remedy)
+    return Finding.ok("bucket", f"{settings.spoken_name} answers")
 
 
 _BRIEFLY = TransportSettings(timeout_seconds=SECONDS, connect_timeout_seconds=SECONDS, max_attempts=1)
