@@ -71,6 +71,8 @@ GOOGLE_STORE = "projects/nci-idc-data/locations/us-central1/datasets/idc/dicomSt
 
 GOOGLE_PLACES = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG")
 """Environment variables that may name a file or directory in which Google's credentials are."""
+GOOGLE_LOGIN_COMMAND = "gcloud auth application-default login"
+"""What makes such credentials of a user."""
 
 
 @dataclass(frozen=True, slots=True)

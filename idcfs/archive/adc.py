@@ -27,12 +27,11 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import AccessDenied, IdcfsError, Unreachable, UsageError
 from ..logs import keep_secrets
-from ..settings import GOOGLE_PLACES, MIB
+from ..settings import GOOGLE_LOGIN_COMMAND, GOOGLE_PLACES, MIB
 from .bounded import Bounded
 from .faults import Transient, excerpt
 
 SCOPE = "https://www.googleapis.com/auth/cloud-healthcare"
-LOGIN_COMMAND = "gcloud auth application-default login"
 LOOKUP_SECONDS = 10.0
 """How long one request may take that finds credentials, where finding them takes requests."""
 _MAX_ANSWER_BYTES = 1 * MIB
@@ -184,8 +183,8 @@ def _advice(said: str) -> str:
     if "Invalid JWT" in said and "ignature" not in said:
         return "check this machine's clock"
     if os.environ.get(_KEY_FILE_VARIABLE):
-        return f"run '{LOGIN_COMMAND}', or replace the file that {_KEY_FILE_VARIABLE} names"
-    return f"run '{LOGIN_COMMAND}'"
+        return f"run '{GOOGLE_LOGIN_COMMAND}', or replace the file that {_KEY_FILE_VARIABLE} names"
+    return f"run '{GOOGLE_LOGIN_COMMAND}'"
 
 
 def _secrets_of(credentials: Any) -> list[str]:

@@ -33,7 +33,7 @@ from ..errors import (
     Unreachable,
     UsageError,
 )
-from ..settings import ArchiveSettings
+from ..settings import GOOGLE_LOGIN_COMMAND, ArchiveSettings
 
 MAX_MESSAGE_CHARS = 200
 """How much of a server's own words is passed on."""
@@ -207,7 +207,7 @@ ANSWERS: tuple[AnswerRule, ...] = (
     AnswerRule(range(300, 400), Refused, "{told}; it names no other place that could be asked"),
     AnswerRule({400}, Refused, "{told}; it does not take the request in this form"),
     AnswerRule({401}, AccessDenied,
-               "{told}; it wants a valid login: 'gcloud auth application-default login' makes one", NEVER, _is_googles),
+               f"{{told}}; it wants a valid login: '{GOOGLE_LOGIN_COMMAND}' makes one", NEVER, _is_googles),
     AnswerRule({401}, AccessDenied,
                "{told}; it wants a login, which idcfs has for --archive google only: "
                "let the server admit this machine without one, or give the URL of a proxy that logs in"),

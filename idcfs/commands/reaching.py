@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import AccessDenied, DeadlinePassed, Gone, IdcfsError, NoConnection, QuotaSpent, Refused, UsageError
-from ..settings import ArchiveSettings, BucketSettings, TransportSettings
+from ..settings import GOOGLE_LOGIN_COMMAND, ArchiveSettings, BucketSettings, TransportSettings
 from ..stats import Stats
 from .finding import Finding
 
@@ -40,10 +40,10 @@ async def _archive(settings: ArchiveSettings) -> list[Finding]:
         with trio.fail_after(_LOGIN_SECONDS):
             login = await trio.to_thread.run_sync(_find_login, settings.quota_project, abandon_on_cancel=True)
     except UsageError as error:
-        return [Finding.fail("google login", str(error), "gcloud auth application-default login")]
+        return [Finding.fail("google login", str(error), GOOGLE_LOGIN_COMMAND)]
     except trio.TooSlowError:
         said = f"no credentials were found within {_LOGIN_SECONDS:g} s"
-        return [Finding.fail("google login", said, "gcloud auth application-default login")]
+        return [Finding.fail("google login", said, GOOGLE_LOGIN_COMMAND)]
     project = login.quota_project
     counted = f"requests are counted for {project}" if project else "they name no project to count requests for"
     return [Finding.ok("google login", f"credentials are there; {counted}"), *await _search(settings, login)]
@@ -84,7 +84,7 @@ def _archive_remedy(settings: ArchiveSettings, error: IdcfsError) -> str:
         case NoConnection() | DeadlinePassed():
             return "check the network, the address and HTTPS_PROXY; what is cached works with --offline"
         case AccessDenied() if settings.google_login:
-            return "gcloud auth application-default login; may that account use the store, and --quota-project?"
+            return f"{GOOGLE_LOGIN_COMMAND}; may that account use the store, and --quota-project?"
         case AccessDenied():
             return "let the server admit this machine, or give the URL of a proxy that logs in"
         case Refused() | Gone():
