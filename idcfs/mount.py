@@ -193,7 +193,7 @@ async def _ask_again(archive: Archive | Offline, settings: MountSettings) -> Non
             log.warning("%s; going on with the credentials in use", error)
         else:
             if login is not None:
-                archive.ask_again(login)
+                archive.log_in_with(login)
                 log.info("logging in with the credentials found now")
 
 

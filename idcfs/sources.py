@@ -72,8 +72,11 @@ class Offline:
         """It makes no difference."""
         return lambda: None
 
-    def ask_again(self, login: Login | None = None) -> None:
+    def ask_again(self) -> None:
         """Nobody was asked before."""
+
+    def log_in_with(self, login: Login) -> None:
+        """Nobody is logged in to."""
 
 
 def _refuse_offline(what: str) -> NoReturn:
@@ -164,14 +167,16 @@ class Archive:
         """Somebody reads in bulk, until what is returned is called."""
         return self._choice.begin_bulk()
 
-    def ask_again(self, login: Login | None = None) -> None:
-        """Ask every place again at once, even if it was away; with ``login`` from now on, if one is given."""
-        if login is not None:
-            self._login = login
-            if self._google is not None:
-                self._google.use(login)
+    def ask_again(self) -> None:
+        """Ask every place again at once, even if it was away."""
         for transport in self._transports:
             transport.ask_again()
+
+    def log_in_with(self, login: Login) -> None:
+        """Log in with these credentials from now on."""
+        self._login = login
+        if self._google is not None:
+            self._google.use(login)
 
     @cached_property
     def _choice(self) -> Choice:
