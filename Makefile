@@ -38,8 +38,7 @@ mount: setup  ## Mount all of IDC at MOUNTPOINT (default ~/idc), with MOUNT_ARGS
 	@$(bin)/idcfs mount "$(MOUNTPOINT)" $(MOUNT_ARGS)
 	@echo "The Imaging Data Commons is mounted at $(MOUNTPOINT); take it off with: $(bin)/idcfs umount $(MOUNTPOINT)"
 
-install-service:  ## Let systemd mount: root's for the machine, else yours (after make setup; docs/SYSTEM.md)
-	@test -x $(bin)/idcfs || { echo "make setup first" >&2; exit 2; }
+install-service: setup  ## Let systemd mount: root's for the machine, else yours (docs/SYSTEM.md)
 	@mkdir -p "$(UNIT_DIR)"
 	@sed "s|/usr/local/bin/idcfs|$(abspath $(bin)/idcfs)|" scripts/systemd/$(unit_kind)/idcfs@.service \
 		>"$(UNIT_DIR)/idcfs@.service"

@@ -174,7 +174,7 @@ def test_it_mounts_reloads_ends_and_cleans_up(kind: str, home: Path, sample_inde
 
 
 def test_make_writes_the_unit_of_this_checkout(tmp_path: Path) -> None:
-    command = ["make", "-C", str(CHECKOUT), "install-service", f"UNIT_DIR={tmp_path / 'units'}"]
+    command = ["make", "-o", "setup", "-C", str(CHECKOUT), "install-service", f"UNIT_DIR={tmp_path / 'units'}"]
     environment = f"VENV={Path(sys.executable).parent.parent}"
     subprocess.run([*command, environment], check=True, capture_output=True)
     kind = "system" if os.geteuid() == 0 else "user"
