@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .. import mounts
-from ..console import printable, say, with_stdin
+from ..console import Place, printable, say, with_stdin
 from ..errors import IdcfsError, UsageError
 from ..filemeta import UID
 from ..running import read_status, reports
@@ -23,6 +23,7 @@ from .completing import Mountpoint
 from .describing import describe, facts_of
 
 _NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NO_PATH = frozenset({errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @click.command(short_help="Print where a study, series or instance is.")
@@ -37,7 +38,8 @@ _NO_SUCH_PATH = frozenset({errno.ENOENT, errno.ENOTDIR})
 def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
     """Print the place of each study, series or instance UID, one a line, in this order.
 
-    With several mounts, each has a line for what is in it. Where UID is -, they are taken from stdin, one a line.
+    Of a study that is in several directories, it is the deepest one that holds all of it. With several mounts, each has
+    a line for what is in it. Where UID is -, they are taken from stdin, one a line.
     """
     given = with_stdin(uids)
     if not given:
@@ -61,7 +63,7 @@ def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
 
 
 @click.command(short_help="Show what a path or UID is.")
-@click.argument("names", nargs=-1, required=True, metavar="PATH|UID…")
+@click.argument("names", nargs=-1, required=True, metavar="PATH|UID…", type=Place())
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, a list, for programs.")
 def info(names: tuple[str, ...], as_json: bool) -> None:
     """Show what each PATH of a mount, or UID, is: whose, how large, under which licence, how to cite, what is cached.
@@ -104,14 +106,16 @@ def _places(name: str) -> list[tuple[Path, Path]]:
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
     except OSError as error:
-        if error.errno not in _NO_SUCH_PATH:
+        if error.errno not in _NO_SUCH_PATH | _NO_PATH:
             raise
-        if not UID.fullmatch(name):
+        if error.errno in _NO_PATH or not UID.fullmatch(name):
             raise UsageError(f"{name}: {error.strerror}") from None
     found, unanswered = reports(None)
     for line in unanswered:
         say(line)
-    places, _ = _places_of(name, found, UID_AT_HAND_NAME)
+    places, are_all_sure = _places_of(name, found, UID_AT_HAND_NAME)
+    if not places and not are_all_sure:
+        sys.exit(1)
     if not places:
         raise IdcfsError(f"no index and no kept list has {name}: 'idcfs path {name}' asks the archive too")
     return [(place, mountpoint) for mountpoint, place in places.items()]
@@ -133,13 +137,33 @@ def _places_of(uid: str, mountpoints: Iterable[Path], links: str = UID_NAME) -> 
     for mountpoint in mountpoints:
         link = mountpoint / links / uid
         try:
-            # Without a limit: the first look into what a server lists takes as long as that.
-            target = mounts.in_thread(partial(os.readlink, link)).result()
+            place = _place_of(link)
+            if place is None and links == UID_NAME:
+                # There it is known of a study that no directory but the root holds all of it.
+                place = _place_of(mountpoint / UID_AT_HAND_NAME / uid)
         except OSError as error:
-            if error.errno not in _NO_SUCH_PATH:
-                are_all_sure = False
-                say(f"{link}: {error.strerror}")
-        else:
-            # Without asking for it: the link's directory is one of ours, and no link itself.
-            places[mountpoint] = Path(os.path.normpath(link.parent / target))
+            are_all_sure = False
+            say(f"{link}: {error.strerror}")
+            continue
+        if place == mountpoint:
+            are_all_sure = False
+            say(f"study {uid} is in several directories of {mountpoint} and in none alone: look for its series")
+        elif place is not None:
+            places[mountpoint] = place
     return places, are_all_sure
+
+
+def _place_of(link: Path) -> Path | None:
+    """Where ``link``, of a mount, leads; None if it is not there.
+
+    :raises OSError: if that cannot be told.
+    """
+    try:
+        # Without a limit: the first look into what a server lists takes as long as that.
+        target = mounts.in_thread(partial(os.readlink, link)).result()
+    except OSError as error:
+        if error.errno in _NO_SUCH_PATH:
+            return None
+        raise
+    # Without asking for it: the link's directory is one of ours, and no link itself.
+    return Path(os.path.normpath(link.parent / target))

@@ -26,6 +26,8 @@ _UP = b"../"
 _ROOT = ROOT.shown_as(View.UID)
 _AT_HAND = _ROOT._replace(ordinal=_ROOT.ordinal + 1)
 _ROOTS = (_ROOT, _AT_HAND)
+_TO_THE_ROOT = _ROOT._replace(ordinal=_ROOT.ordinal + 2)
+"""The link of a study that only the root holds all of; below ``/.uid`` it has none."""
 
 
 class FoundSeries(Protocol):
@@ -55,7 +57,8 @@ class UidLinks:
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         uid = name.decode(errors="replace")
         if parent == _ROOT:
-            return await self._find(await self._tree.catalog(), uid, self._search)
+            node = await self._find(await self._tree.catalog(), uid, self._search)
+            return None if node == _TO_THE_ROOT else node
         if parent != _AT_HAND:
             raise not_a_directory(parent)
         if (node := await self._find(self._tree.catalog_at_hand(), uid, self._at_hand)) is None:
@@ -69,7 +72,7 @@ class UidLinks:
             return Node(Level.SERIES, rows[0], view=View.UID)
         if rows := catalog.rows_of("StudyInstanceUID", uid):
             place = _place_of_study(catalog, rows[0], rows[-1])
-            return None if place == ROOT else place.shown_as(View.UID)
+            return _TO_THE_ROOT if place == ROOT else place.shown_as(View.UID)
         if not UID.fullmatch(uid):
             return None
         return await find_instance(catalog, uid)
@@ -116,6 +119,8 @@ class UidLinks:
     async def target(self, node: Node) -> bytes:
         if node in _ROOTS:
             raise not_a_link(node)
+        if node == _TO_THE_ROOT:
+            return _UP.rstrip(b"/")
         return _UP + await self._tree.path(node.shown_as(View.TREE))
 
 

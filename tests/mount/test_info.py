@@ -109,6 +109,13 @@ def test_what_is_nowhere_is_one_line(mount: MountMaker, sample_index: Path, tmp_
     )
 
 
+@pytest.mark.parametrize("name", ["", "loop", "x" * 5_000], ids=["empty", "loop", "long"])
+def test_what_can_be_no_path_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    done = idcfs("info", name, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
 def test_no_request_is_sent_for_a_uid(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
     made = mount(twin.url, "--index", sample_index)
     series = a_series(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,6 +38,30 @@ def test_what_is_not_there_is_a_line_and_the_rest_is_found(mount: MountMaker, tw
     done = idcfs("path", "1.2.3", uid, "--mount", made.path)
     assert (done.returncode, done.stderr) == (1, "idcfs: 1.2.3 is not in the index\n")
     assert [Path(line).name for line in done.stdout.splitlines()] == [uid]
+
+
+def test_a_study_in_several_directories_is_where_all_of_it_is_or_nowhere_alone(
+    mount: MountMaker, sample_index: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(sample_index).to_pylist()
+    studies = [row["StudyInstanceUID"] for row in rows]
+    study = next(uid for uid in studies if studies.count(uid) > 1)
+    one = next(row for row in rows if row["StudyInstanceUID"] == study)
+    for column, found in (("PatientID", True), ("collection_id", False)):
+        one[column] = "another"
+        index = tmp_path / f"{column}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), index)
+        made = mount(NOWHERE, "--index", index, at=column)
+        done = idcfs("path", study, "--mount", made.path)
+        if found:
+            assert (done.returncode, done.stdout) == (0, f"{made.path / one['collection_id']}\n")
+        else:
+            said = f"idcfs: study {study} is in several directories of {made.path} and in none alone"
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{said}: look for its series\n")
+            assert said in (done := idcfs("info", study)).stderr
+            assert done.returncode == 1 or str(made.path) not in done.stdout
+            assert not (made.path / ".uid" / study).exists()
+        assert idcfs("path", one["SeriesInstanceUID"], "--mount", made.path).returncode == 0
 
 
 @pytest.mark.parametrize("word", ["one", "", "1/2", "1" * 65, "..", "1.2.", "1..2"])
