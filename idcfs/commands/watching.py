@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,8 +108,21 @@ def _screen() -> Iterator[Callable[[list[Look]], None]]:
     from rich.console import Console, Group  # here, not above: it takes as long to load as most commands take in all
     from rich.live import Live
 
-    with Live(console=Console(), auto_refresh=False) as live:
+    with _unwound_by_hangup(), Live(console=Console(), auto_refresh=False) as live:
         yield lambda looks: live.update(Group(*map(_picture, looks)), refresh=True)
+
+
+@contextmanager
+def _unwound_by_hangup() -> Iterator[None]:
+    """SIGHUP ends what runs within as an error does, so that a terminal gets its cursor back, unless it is ignored."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _line(look: Look) -> str:

@@ -37,6 +37,26 @@ def test_a_terminal_shows_each_download_as_it_comes(mount: MountMaker, twin: Twi
         assert re.search(words, shown), words
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_whatever_ends_it_the_terminal_has_its_cursor_again(
+    number: signal.Signals, mount: MountMaker, sample_index: Path
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    terminal, end = pty.openpty()
+    command = [*IDCFS, "status", "--watch", "--interval", "0.1", str(made.path)]
+    with subprocess.Popen(command, stdout=end, stderr=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(end)
+        shown, is_told = b"", False
+        while piece := read_terminal(terminal):
+            shown += piece
+            if b"errors" in shown and not is_told:
+                is_told = True
+                process.send_signal(number)
+    os.close(terminal)
+    assert process.returncode == {signal.SIGHUP: 129, signal.SIGTERM: 130}[number]
+    assert 0 <= shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")
+
+
 def on_a_terminal(mount: Mount, enough: Callable[[str], bool]) -> str:
     """What the command shows there, up to when it is ``enough`` and somebody presses Ctrl-C."""
     terminal, end = pty.openpty()
