@@ -9,7 +9,10 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import h11
 import trio
@@ -108,11 +111,35 @@ class _Server:
         await stream.send_eof()
 
     def _response(self, request: h11.Request) -> tuple[int, bytes]:
+        host, path = _host_and_path(request)
+        if host is not None and not _is_this_machine(host):
+            return 421, b"only for this machine, by its own name or address\n"
         if request.method not in _METHODS:
             return 405, b"only GET and HEAD\n"
-        if request.target.partition(b"?")[0] != METRICS_PATH.encode():
+        if path != METRICS_PATH:
             return 404, f"only {METRICS_PATH}\n".encode()
         return 200, self._make()
+
+
+def _host_and_path(request: h11.Request) -> tuple[str | None, str]:
+    """Who is asked, None if that is not said, and for what; the target counts for more than Host (RFC 9112, 3.2.2)."""
+    target, said = request.target.decode("latin-1"), dict(request.headers).get(b"host")
+    if target.startswith("/"):
+        return None if said is None else said.decode("latin-1"), target.partition("?")[0]
+    _scheme, is_absolute, rest = target.partition("://")
+    authority, slash, path = rest.partition("/")
+    return (authority, slash + path.partition("?")[0]) if is_absolute else (None, target)
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether ``host``, with or without a port, is a name or address that leads here alone.
+
+    Any other may belong to a page that was made to lead here (DNS rebinding), and whose script would read the answer.
+    """
+    with suppress(ValueError):
+        name = urlsplit(f"//{host}").hostname or ""
+        return name.rstrip(".") == "localhost" or ip_address(name).is_loopback
+    return False
 
 
 async def _send(stream: trio.SocketStream, connection: h11.Connection, event: h11.Event) -> None:
