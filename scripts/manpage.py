@@ -128,7 +128,7 @@ def _lines() -> Iterator[str]:
     yield ".SH NAME"
     yield r"idcfs \- the NCI Imaging Data Commons as a read\-only filesystem"
     yield ".SH SYNOPSIS"
-    for command in _commands(context):
+    for command in commands(context):
         yield f".B {_plain(command.command_path)}"
         yield _plain(" ".join(command.command.collect_usage_pieces(command)))
         yield ".br"
@@ -137,11 +137,11 @@ def _lines() -> Iterator[str]:
     yield ".PP"
     yield from _text("Every command says with --help what stands here.")
     yield ".SH COMMANDS"
-    for command in _commands(context):
+    for command in commands(context):
         yield from _section(command)
 
 
-def _commands(context: click.Context) -> Iterator[click.Context]:
+def commands(context: click.Context) -> Iterator[click.Context]:
     """Every command below that does something."""
     group = context.command
     if not isinstance(group, click.Group):
@@ -150,7 +150,7 @@ def _commands(context: click.Context) -> Iterator[click.Context]:
     for name in group.list_commands(context):
         below = group.get_command(context, name)
         if below is not None and not below.hidden:
-            yield from _commands(
+            yield from commands(
                 click.Context(below, parent=context, info_name=name, terminal_width=_WIDTH, max_content_width=_WIDTH)
             )
 

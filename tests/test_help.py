@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import click
 import pytest
 
-from idcfs import cli
+from idcfs import cli, fuse_options
+from scripts.manpage import commands
 
 CHECKOUT = Path(__file__).parents[1]
 OPTIONS = (CHECKOUT / "docs" / "OPTIONS.md").read_text()
-DOCUMENTS = OPTIONS + "".join(
-    (CHECKOUT / name).read_text() for name in ("docs/GUIDE.md", "docs/SYSTEM.md", "README.md")
-)
+ROWS = [line.split(" | ")[0] for line in OPTIONS.splitlines() if line.startswith("| `")]
+"""The first cell of each: the options that it is about."""
+SECTIONS = [
+    section
+    for name in ("docs/GUIDE.md", "docs/SYSTEM.md")
+    for section in re.split(r"^##+ ", (CHECKOUT / name).read_text(), flags=re.MULTILINE)
+]
 
 
-def commands(group: click.Group, path: str = "idcfs") -> Iterator[tuple[str, click.Command]]:
-    """Every command below ``group`` that does something, with what is written for it."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
-
-
-COMMANDS = dict(commands(cli.main))
+COMMANDS = {one.command_path: one.command for one in commands(click.Context(cli.main, info_name="idcfs"))}
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_every_command_and_option_is_in_the_documents(path: str) -> None:
-    assert path in DOCUMENTS
+def test_every_command_and_option_is_where_the_documents_tell_of_it(path: str) -> None:
+    told = [section for section in SECTIONS if re.search(rf"\b{path}\b", section)]
+    assert told
+    where = ROWS if path == "idcfs mount" else told
     for parameter in COMMANDS[path].params:
         if isinstance(parameter, click.Option):
             for word in (*parameter.opts, *parameter.secondary_opts):
-                assert f"`{word}" in DOCUMENTS or f" {word}`" in DOCUMENTS, word
+                assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", text) for text in where), word
+
+
+@pytest.mark.parametrize("option", sorted(fuse_options.OPTIONS))
+def test_every_word_of_o_is_in_the_documents(option: str) -> None:
+    assert re.search(rf"(?<![\w-]){option}(?![\w-])", OPTIONS)
 
 
 @pytest.mark.parametrize("path", COMMANDS)

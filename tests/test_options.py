@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from idcfs import cli, options
+from idcfs import options
 from idcfs.errors import UsageError
 from idcfs.settings import GIB, MIB, ContentSettings
 from tests.served import settings_of
@@ -69,30 +69,6 @@ def test_a_timeout_is_what_can_be_waited_for(seconds: float) -> None:
 def test_another_timeout_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--timeout \S+: give 0.1 to 86400 seconds$"):
         options.timeout_seconds(float(text))
-
-
-BAD_CACHE_OPTIONS = [
-    ("--cache-size", "much", "not a size"),
-    ("--cache-size", "1KiB", "at least 2MiB"),
-    ("--cache-size", "-1", "not a size"),
-    ("--memory-cache", "0", "at least 2MiB"),
-    ("--prefetch", "25", "--prefetch"),
-    ("--prefetch", "-1", "--prefetch"),
-    ("--prefetch", "many", "--prefetch"),
-]
-
-
-@pytest.mark.parametrize(("option", "value", "said"), BAD_CACHE_OPTIONS)
-def test_a_bad_value_is_one_line(
-    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["mount", str(tmp_path / "mnt"), option, value])
-    assert ended.value.code == 2
-    stderr = capsys.readouterr().err
-    assert stderr.startswith("idcfs: ")
-    assert len(stderr.splitlines()) == 1
-    assert said in stderr
 
 
 def test_what_is_said_of_the_cache_is_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

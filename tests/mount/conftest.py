@@ -59,6 +59,12 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
 
 
 @pytest.fixture
+def words(tmp_path: Path, sample_index: Path) -> tuple[str | Path, ...]:
+    """Options of a mount that asks nobody."""
+    return "--archive", NOWHERE, "--index", sample_index, "--cache-dir", tmp_path / "cache"
+
+
+@pytest.fixture
 def made(mount: MountMaker, twin: Twin, sample_index: Path) -> Mount:
     """A mount of the sample archive, over ``twin``."""
     return mount(twin.url, "--index", sample_index)

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.harness import mounted
 from tests.mount.commands import in_foreground
-from tests.mount.conftest import NOWHERE, logs, without_bugs
+from tests.mount.conftest import logs, without_bugs
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 VARIABLE = "NOTIFY_SOCKET"
@@ -42,12 +42,6 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     address = str(tmp_path / "notify") if request.param == "path" else f"@idcfs-tests-{os.getpid()}"
     with closing(Manager(address)) as made:
         yield made
-
-
-@pytest.fixture
-def words(tmp_path: Path, sample_index: Path) -> tuple[str | Path, ...]:
-    """Options of a mount that asks nobody."""
-    return "--archive", NOWHERE, "--index", sample_index, "--cache-dir", tmp_path / "cache"
 
 
 def test_it_hears_of_every_turn_of_a_mount_in_the_foreground(

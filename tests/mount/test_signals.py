@@ -106,12 +106,6 @@ def test_a_flood_of_signals_changes_no_byte(mount: MountMaker, twin: Twin, sampl
 
 
 @pytest.fixture
-def words(tmp_path: Path, sample_index: Path) -> tuple[str | Path, ...]:
-    """Options of a mount that asks nobody."""
-    return "--archive", NOWHERE, "--index", sample_index, "--cache-dir", tmp_path / "cache"
-
-
-@pytest.fixture
 def terminal() -> Iterator[tuple[int, Callable[[], None]]]:
     """A terminal, and what closes its window."""
     window, inside = pty.openpty()
