@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from . import fuse, heap, mounts, notify, signals
+from . import console, fuse, heap, mounts, notify, signals
 from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
 from .content.disk import DiskTier
@@ -241,8 +241,15 @@ def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[],
 def _catalog(settings: MountSettings) -> Catalog:
     """The index's catalog; of an archive to be searched, one that holds only the name of its one collection."""
     if settings.index != QIDO:
-        return open_catalog(settings.index, settings.cache_dir, parse_layout(settings.layout), settings.cohort)
+        layout = parse_layout(settings.layout)
+        return open_catalog(settings.index, settings.cache_dir, layout, settings.cohort, partial(_tell, settings))
     return unsearched_catalog(settings.archive.name, parse_layout(settings.layout))
+
+
+def _tell(settings: MountSettings, line: str) -> None:
+    log.warning("%s", line)
+    if settings.log_file is not None:  # else the log is on stderr as well
+        console.say(line)
 
 
 def _index_files(tree: Tree, settings: MountSettings, nursery: trio.Nursery) -> IndexFiles:

@@ -25,7 +25,7 @@ from .catalog import Catalog
 from .columns import index_of_records, read_index, read_records
 from .narrow import narrowed
 from .packaged import packaged_parquet
-from .process import without_pandas
+from .process import tell_parent, without_pandas
 from .searched import SearchedSeries
 from .table import catalog_table
 
@@ -35,14 +35,19 @@ def build_from_parquet(
 ) -> None:
     """Write the catalog of ``cohort`` in the parquet file ``source`` to ``target``, which appears whole or not at all.
 
-    Several mounts may start at once: whoever holds the lock builds, the others find it done.
+    Several mounts may start at once: whoever holds the lock builds, the others find it done. A cohort is made out
+    before that: a condition may take long, and others need not wait for it.
 
     :param releases: time of each IDC release, in seconds since the epoch.
     :raises UsageError: if ``source`` is not a parquet file with idc-index's columns, or has no such cohort.
     """
-    with building_in(target.parent):
+    index = None
+    if cohort and not _is_whole(target):
+        index = narrowed(read_index(source, layout.columns), source, cohort)
+    with building_in(target.parent, tell_parent):
         if not _is_whole(target):
-            index = narrowed(read_index(source, layout.columns), source, cohort)
+            if index is None:
+                index = narrowed(read_index(source, layout.columns), source, cohort)
             _write(catalog_table(index, releases, layout), target)
 
 
@@ -52,7 +57,9 @@ def build_from_records(lines: Iterable[bytes], target: Path, layout: Layout = DE
     :raises UsageError: if the list is not whole.
     """
     table = table_of_records(*read_records(lines), layout)
-    with building_in(target.parent):  # not sooner: whoever sends the lines may be stopped for as long as it likes
+    with building_in(
+        target.parent, tell_parent
+    ):  # not sooner: whoever sends the lines may be stopped for as long as it likes
         _write(table, target)
 
 

@@ -54,9 +54,16 @@ Search = Callable[[], Awaitable[Sequence[SearchedSeries]]]
 """Every series of a server."""
 
 
-def open_catalog(index: str, cache_dir: Path, layout: Layout = DEFAULT, cohort: Cohort = ALL) -> Catalog:
+def open_catalog(
+    index: str,
+    cache_dir: Path,
+    layout: Layout = DEFAULT,
+    cohort: Cohort = ALL,
+    tell: Callable[[str], None] = log.warning,
+) -> Catalog:
     """The catalog of ``packaged`` or of a parquet file, built first if need be.
 
+    :param tell: is told what this waits for, if that takes long.
     :raises UsageError: if the index cannot be used or has no such cohort, or the cache directory not written.
     """
     path = catalog_path(index, cache_dir, layout, cohort)
@@ -65,7 +72,8 @@ def open_catalog(index: str, cache_dir: Path, layout: Layout = DEFAULT, cohort: 
     except Damaged as error:
         if path.exists():
             log.warning("%s: building it again", error)
-        _build(index, path, layout, cohort)  # in place of a damaged one, and only if no other mount has done so by now
+        # In place of a damaged one, and only if no other mount has done so by now.
+        _build(index, path, layout, cohort, tell)
         catalog = Catalog.open(path)
     with suppress(OSError):  # says only that the catalog is in use
         os.utime(path)
@@ -256,12 +264,12 @@ def _mark(layout: Layout, cohort: Cohort = ALL) -> str:
     return f"{mark}-cohort-{cohort.digest}" if cohort else mark
 
 
-def _build(index: str, path: Path, layout: Layout, cohort: Cohort) -> None:
+def _build(index: str, path: Path, layout: Layout, cohort: Cohort, tell: Callable[[str], None]) -> None:
     log.info("building the catalog %s (once per index version)", path)
     _remove_unused(path.parent)
     source = [] if index == PACKAGED else [str(Path(index).resolve())]
     given = cohort.manifest.rewound() if cohort.manifest else None
-    code, reason = run_apart(BUILD, *_options(layout, cohort), str(path), *source, given=given)
+    code, reason = run_apart(BUILD, *_options(layout, cohort), str(path), *source, given=given, tell=tell)
     if code != 0:
         raise UsageError(reason)
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from ..cohort import Cohort, Manifest
 from ..errors import UsageError
 from ..nearest import did_you_mean
+from .condition import rows_that_fit
 from .manifest import read_manifest
 
 _SHOWN = 3
@@ -60,10 +61,8 @@ def _in_manifest(index: pa.Table, manifest: Manifest) -> Any:
 
 
 def _where(source: Path, condition: str, rows: int) -> Any:
-    from .where import rows_where  # here, not above: DuckDB is loaded for whoever gives a condition
-
     fits = np.zeros(rows, dtype=bool)
-    fits[rows_where(source, condition)] = True
+    fits[rows_that_fit(source, condition)] = True
     return fits
 
 

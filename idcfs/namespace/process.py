@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from typing import IO
 
-from ..errors import IdcfsError
+from ..errors import IdcfsError, UsageError
 
 BUILD = "idcfs.namespace.build"
 EXPORT = "idcfs.namespace.export"
+WHERE = "idcfs.namespace.where"
+
+_MOST_BYTES = 131_000
+"""What an option may have, a little less than Linux passes on in one argument (MAX_ARG_STRLEN)."""
+_SHOWN_CHARACTERS = 40
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_TOLD = "told: "
+"""Before what such a process writes to stderr while it runs, and is neither a warning nor why it failed."""
 
 log = logging.getLogger(__name__)
 
 
 def run_apart(
-    module: str, *arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None
+    module: str,
+    *arguments: str,
+    lines: Iterable[bytes] = (),
+    given: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = log.warning,
 ) -> tuple[int, str]:
     """Run ``module`` in a process of its own; returns its exit code and, in one line, why.
 
     :param lines: what it finds on stdin, unless a file is ``given``.
+    :param output: where its stdout goes, if anywhere.
+    :param environment: all of it; ours, if there is none.
+    :param tell: gets what it tells (``tell_parent``), at once.
+    :raises UsageError: if the arguments are longer than the kernel passes on.
     :raises IdcfsError: if there can be no such process.
     """
     command = [sys.executable, "-m", module, *arguments]
     try:
         process = subprocess.Popen(
-            command, stdin=given or subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            stdin=given or subprocess.PIPE,
+            stdout=output or subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
         )
     except OSError as error:
+        if error.errno == errno.E2BIG:
+            longest = max(arguments, key=len)
+            raise UsageError(f"{longest[:_SHOWN_CHARACTERS]}…: longer than {_MOST_BYTES:,} bytes, the most") from None
         raise IdcfsError(f"{sys.executable} cannot be started: {error.strerror}") from None
     with process:
         assert process.stderr is not None
@@ -40,7 +68,7 @@ def run_apart(
             with suppress(BrokenPipeError), process.stdin:  # it ended early, and says why
                 process.stdin.writelines(lines)
         try:
-            errors = process.stderr.read().decode(errors="replace").strip()
+            errors = _errors(process.stderr, tell)
         except KeyboardInterrupt:  # nobody wants what it makes
             process.kill()
             raise
@@ -52,6 +80,30 @@ def run_apart(
     if process.returncode < 0:
         return process.returncode, f"the process that does it was ended: {signal.strsignal(-process.returncode)}"
     return process.returncode, errors.splitlines()[-1] if errors else f"exit code {process.returncode}"
+
+
+def _errors(lines: Iterable[bytes], tell: Callable[[str], None]) -> str:
+    """What ``lines`` say but for what is told, when they end."""
+    errors = []
+    for line in lines:
+        text = line.decode(errors="replace")
+        if text.startswith(_TOLD):
+            tell(text.removeprefix(_TOLD).strip())
+        else:
+            errors.append(text)
+    return "".join(errors).strip()
+
+
+def tell_parent(line: str) -> None:
+    """To be called by such a process for what people are to know while it runs."""
+    print(f"{_TOLD}{line}", file=sys.stderr, flush=True)
+
+
+def end_with(parent: int) -> None:
+    """To be called by such a process if nobody else will end it once ``parent``, which has started it, is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before that
+        sys.exit(1)
 
 
 def without_pandas() -> None:

@@ -1,29 +1,34 @@
 """Conditions in SQL over an index, evaluated by DuckDB, which may read the index and nothing else.
 
 Two walls stand around it. DuckDB is told to leave files, networks, extensions and this process's objects alone, and
-that this is final; and the condition is parsed first: it has to be one, with nothing after it, and with no table in its
-subqueries but the index.
+that this is final; and the condition is parsed first: it has to be one, with nothing after it, with no table in its
+subqueries but the index, and no function that tells of anything else. ``condition.py`` gives it a process of its own
+(``python -m idcfs.namespace.where``), of an empty environment, whose time and memory the kernel bounds.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
+import resource
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow.dataset as ds
 
 from ..errors import UsageError
+from .process import end_with, without_pandas
 
 TABLE = "index"
 """What the index is called in SQL, as in idc-index's own queries."""
-LIMIT_SECONDS = 60.0
-"""Over the packaged index a condition takes one to four seconds."""
+_MOST_BYTES = 2 * 1024**3
+"""Memory of the process that evaluates a condition, of which DuckDB and Arrow take 0.2 GiB to begin with."""
 _ROW = "row of the index"
 """No column of an index is called so, and no condition needs it."""
 _CONFIGURATION = {
@@ -42,33 +47,28 @@ _NOT_ONE = "--where: give one condition, like Modality = 'CT', and nothing after
 _OTHER_TABLES = frozenset({"SHOW_REF", "COLUMN_DATA", "BOUND_TABLE_REF"})
 
 
-def rows_where(source: Path, condition: str, limit_seconds: float = LIMIT_SECONDS) -> Any:
+def rows_where(source: Path, condition: str) -> Any:
     """The numbers of the rows of the parquet file ``source`` for which ``condition`` is true, as a numpy array in no
     order. All its columns may be named; subqueries may read it as ``index``.
 
-    :raises UsageError: in one line, if it is no condition, reads anything else, fails, or takes longer than the limit.
+    :raises UsageError: in one line, if it is no condition, reads anything else, or fails.
     """
     try:
         condition.encode()
         with _connected(source) as connection:
-            alarm = threading.Timer(limit_seconds, connection.interrupt)
-            alarm.start()
-            try:
-                _check(connection, condition)
-                found = connection.execute(
-                    _over(f'(SELECT *, row_number() OVER () - 1 AS "{_ROW}" FROM {TABLE})', condition)
-                )
-                return found.fetchnumpy()[_ROW]
-            finally:
-                alarm.cancel()
-    except duckdb.InterruptException:
-        raise UsageError(f"--where: not done within {limit_seconds:g} s") from None
+            _check(connection, condition)
+            found = connection.execute(
+                _over(f'(SELECT *, row_number() OVER () - 1 AS "{_ROW}" FROM {TABLE})', condition)
+            )
+            return found.fetchnumpy()[_ROW]
     except duckdb.Error as error:
         raise UsageError(f"--where: {_in_one_line(str(error))}") from None
     except UnicodeEncodeError:
         raise UsageError("--where: it is no text in UTF-8") from None
     except RecursionError:
         raise UsageError("--where: it is nested too deeply") from None
+    except MemoryError:
+        raise UsageError(f"--where: it needs more than {_MOST_BYTES >> 30} GiB of memory") from None
 
 
 def _over(table: str, condition: str) -> str:
@@ -143,3 +143,30 @@ def _in_one_line(message: str) -> str:
     first, *rest = message.strip().splitlines() or ["it failed"]
     proposed = next((line for line in rest if line.startswith(("Candidate", "Did you mean"))), "")
     return f"{first.removesuffix('!')}. {proposed}" if proposed else first
+
+
+def main(arguments: list[str]) -> int:
+    """``where PARENT SECONDS SOURCE``: the rows of SOURCE for which the condition on stdin is true, as 64-bit numbers.
+
+    Exit code 2: the condition cannot be used. SIGALRM ends what takes longer than SECONDS, SIGKILL what is left when
+    PARENT, the process that started this one, has ended.
+    """
+    parent, seconds, source = arguments
+    end_with(int(parent))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        rows = rows_where(Path(source), sys.stdin.buffer.read().decode())
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sys.stdout.buffer.write(rows.astype(np.int64).tobytes())
+    return 0
+
+
+if __name__ == "__main__":
+    without_pandas()
+    sys.exit(main(sys.argv[1:]))

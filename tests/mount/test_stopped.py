@@ -88,6 +88,20 @@ def test_who_waits_for_a_mount_no_longer_gets_none(
         assert "the command that mounts was stopped" in building.log()
 
 
+def test_who_waits_for_another_to_build_is_told_so(
+    free: Callable[[], None], tmp_path: Path, sample_index: Path
+) -> None:
+    with _building(tmp_path, sample_index) as building:
+        assert building.command.stderr is not None
+        line = f"waiting for another idcfs that builds a catalog in {tmp_path / 'cache'}\n"
+        assert building.command.stderr.readline() == f"idcfs: {line}"
+        assert line in building.log()
+        free()
+        assert building.command.wait(PATIENCE_SECONDS) == 0
+        os.kill(building.service, signal.SIGTERM)
+        assert building.ends()
+
+
 def test_signals_for_a_mount_that_answers_do_nothing_before(
     free: Callable[[], None], tmp_path: Path, sample_index: Path
 ) -> None:
