@@ -23,6 +23,7 @@ from .console import in_one_line
 from .errors import UsageError
 from .fuse_options import OPTIONS
 from .nearest import did_you_mean
+from .settings import GOOGLE, PROXY
 
 _IGNORED = frozenset(
     {"defaults", "rw", "async", "sync", "dirsync", "mand", "nomand", "silent", "loud", "iversion", "noiversion"}
@@ -73,7 +74,7 @@ def _mount(given: list[str]) -> None:
 def _as_written(spec: str) -> str:
     """``proxy``, where mount(8) has found a file of that name in its working directory and made a path of it."""
     name = Path(spec).name
-    return name if Path(spec).is_absolute() and name in ("proxy", "google") else spec
+    return name if Path(spec).is_absolute() and name in (PROXY, GOOGLE) else spec
 
 
 def _words(spec: str, texts: list[str], known: Mapping[str, click.Option], *, sloppy: bool) -> Iterator[str]:

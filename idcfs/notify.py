@@ -1,4 +1,4 @@
-"""What a service manager is told: that the mount answers, reads its credentials again, or ends (sd_notify(3)).
+"""What a service manager is told: that the mount answers, asks every server again, or ends (sd_notify(3)).
 
 The protocol is a datagram of lines to the socket that ``NOTIFY_SOCKET`` names, which systemd promises to keep as it is.
 That is less code than a library for it would need to be called: ``sdnotify`` has had no release since 2017, and
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .console import printable
+
 VARIABLE = "NOTIFY_SOCKET"
 _SECONDS = 1.0
 """How long a manager that does not read its socket may hold up a mount."""
@@ -25,14 +27,14 @@ log = logging.getLogger(__name__)
 def ready(mountpoint: Path, pid: int | None = None) -> None:
     """The mount answers; ``pid`` is its process, where that is another than this one, which ends now."""
     main = [] if pid is None else [f"MAINPID={pid}"]
-    _tell("READY=1", f"STATUS=mounted at {_plain(mountpoint)}", *main)
+    _tell("READY=1", f"STATUS=mounted at {printable(str(mountpoint))}", *main)
 
 
 @contextmanager
 def reloading(mountpoint: Path) -> Iterator[None]:
-    """Within, what was given from outside is read again."""
+    """Within, servers are asked again, and credentials looked for."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000  # by which systemd tells one reload from the next
-    _tell("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reading credentials again")
+    _tell("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=asking every server again")
     try:
         yield
     finally:
@@ -56,8 +58,3 @@ def _tell(*lines: str) -> None:
             sender.sendto("\n".join(lines).encode(errors="replace"), address)
     except (OSError, ValueError) as error:  # nobody there; or a name that is none, or too long
         log.warning("the service manager cannot be told: %s", error)
-
-
-def _plain(path: Path) -> str:
-    """A path as one line."""
-    return "".join(character if character.isprintable() else "?" for character in str(path))

@@ -23,11 +23,13 @@ from .settings import (
     AWS,
     BLOCK_BYTES,
     GCS,
+    GOOGLE,
     GOOGLE_STORE,
     GOOGLE_URL,
     KIB,
     MIB,
     PACKAGED,
+    PROXY,
     PROXY_URL,
     QIDO,
     ArchiveSettings,
@@ -156,15 +158,15 @@ def archive_settings(
 
     :raises UsageError: if it is none, or has no such option.
     """
-    if text == "google":
+    if text == GOOGLE:
         return _google(idc_version, google_store, quota_project)
     google_only = {"--idc-version": idc_version, "--google-store": google_store, "--quota-project": quota_project}
     for option, value in google_only.items():
         if value is not None:
             raise UsageError(f"{option} is for --archive google alone")
-    if text == "proxy":
+    if text == PROXY:
         return ArchiveSettings(
-            "proxy",
+            PROXY,
             _proxy_url(),
             keepalive_seconds=30.0,
             single_part_first=True,
@@ -195,7 +197,7 @@ def _google(idc_version: int | None, store: str | None, quota_project: str | Non
         raise UsageError(f"--quota-project {quota_project!r} is not the ID of a Google project")
     path = store or GOOGLE_STORE.format(idc_version or _packaged_release())
     return ArchiveSettings(
-        "google",
+        GOOGLE,
         f"{_google_url()}/v1/{path}/dicomWeb",
         keepalive_seconds=30.0,
         single_part_first=True,

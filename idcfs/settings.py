@@ -52,6 +52,9 @@ BLOCKS_NAME = "blocks"
 STORE_NAME = "series.sqlite"
 """Lists, sizes and what buckets hold, in the cache directory."""
 
+PROXY, GOOGLE = "proxy", "google"
+"""Archives that are no URL: IDC's public proxy, and its store at Google."""
+
 PACKAGED = "packaged"
 QIDO = "qido"
 """Indexes that are no file: that of the idc-index package, and what the archive itself lists."""

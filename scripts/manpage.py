@@ -90,7 +90,7 @@ Proxies on the way to the archive.
 With \-\-archive google: as for gcloud.
 .TP
 .B NOTIFY_SOCKET
-Set by systemd, which is told when a mount answers, reads its credentials again, and ends.
+Set by systemd, which is told when a mount answers, asks every server again, and ends.
 .SH FILES
 .TP
 .I \(ti/.cache/idcfs

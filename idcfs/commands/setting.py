@@ -11,7 +11,7 @@ from .. import config, options
 from ..config import long_name, naming_places
 from ..console import Place
 from ..layout import NAMED_LAYOUTS
-from ..settings import GIB, PACKAGED, QIDO, TIMEOUT_SECONDS, ContentSettings, MountSettings, Policy
+from ..settings import GIB, PACKAGED, PROXY, QIDO, TIMEOUT_SECONDS, ContentSettings, MountSettings, Policy
 from .completing import complete_collection
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -19,7 +19,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 OPTIONS = (
     click.Option(
         ["--archive"],
-        default="proxy",
+        default=PROXY,
         show_default=True,
         metavar="proxy|google|URL",
         help="Where instances come from: IDC's public proxy (no login, daily quota), "

@@ -54,7 +54,7 @@ def test_it_hears_of_every_turn_of_a_mount_in_the_foreground(
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         process.send_signal(signal.SIGHUP)
         told = manager.hears()
-        assert (told.pop("RELOADING"), told.pop("STATUS")) == ("1", "reading credentials again")
+        assert (told.pop("RELOADING"), told.pop("STATUS")) == ("1", "asking every server again")
         assert before <= int(told.pop("MONOTONIC_USEC")) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         assert told == {}
         assert manager.hears()["READY"] == "1"
