@@ -42,7 +42,7 @@ install-service: setup  ## Let systemd mount: root's for the machine, else yours
 	@mkdir -p "$(UNIT_DIR)"
 	@sed "s|/usr/local/bin/idcfs|$(abspath $(bin)/idcfs)|" scripts/systemd/$(unit_kind)/idcfs@.service \
 		>"$(UNIT_DIR)/idcfs@.service"
-	@echo "written: $(UNIT_DIR)/idcfs@.service"
+	@echo "written: $(UNIT_DIR)/idcfs@.service; take it back with: rm $(UNIT_DIR)/idcfs@.service"
 
 man: setup-dev  ## Write docs/idcfs.1 anew, from what --help says
 	@$(python) -m scripts.manpage >docs/idcfs.1

@@ -71,7 +71,7 @@ class Home:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print("usage: python -m scripts.sample MOUNTPOINT", file=sys.stderr)
         return 2
     return program("sample", lambda: keep_mounted(Path(sys.argv[1]).resolve()))
@@ -88,10 +88,12 @@ def keep_mounted(mountpoint: Path) -> None:
         twin = stack.enter_context(Twin(data=source))
         options = ("--archive", twin.url, "--index", index, "--cache-dir", scratch / "cache")
         with mounted(mountpoint, *options, state_dir=scratch / "state"):
-            print(f"The sample archive is mounted at {mountpoint}, until Ctrl-C.", flush=True)
+            print(f"The sample archive is mounted at {mountpoint}, until Ctrl-C.")
+            print(f"Its cache, for 'idcfs cache': --cache-dir {scratch / 'cache'}", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 while is_mounted(mountpoint):
                     time.sleep(1)
+        print(f"{mountpoint} is unmounted.")
 
 
 def make_sample(place: Path) -> tuple[Path, Path]:

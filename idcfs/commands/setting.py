@@ -69,7 +69,7 @@ OPTIONS = (
         ["--where"],
         metavar="SQL",
         help="Show those series alone that a condition over the index's columns holds for, like "
-        "\"Modality = 'CT' AND license_short_name LIKE 'CC BY%'\"",
+        "\"Modality = 'CT' AND license_short_name = 'CC BY 4.0'\"",
     ),
     click.Option(
         ["--manifest"],

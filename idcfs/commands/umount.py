@@ -30,4 +30,7 @@ def umount(mountpoint: Path, lazy: bool) -> None:
     mounts.unmount(mountpoint)
     ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
     if not ended:
-        raise IdcfsError(f"{mountpoint} is unmounted, but its process has not ended within {_EXIT_SECONDS:g} s")
+        raise IdcfsError(
+            f"{mountpoint} is unmounted, but its process has not ended within {_EXIT_SECONDS:g} s: "
+            "it may still be writing to a slow disk, or the mount is held by another mount namespace, as a container's"
+        )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.conftest import NOWHERE, MountMaker
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -49,6 +51,18 @@ def test_the_sample_archive_is_mounted_for_whoever_wants_it(tmp_path: Path, sett
         process.terminate()
     assert process.returncode == 128 + signal.SIGTERM
     assert not os.path.ismount(tmp_path / "idc")
+
+
+def test_the_sample_archive_leaves_what_is_mounted_there_alone(
+    mount: MountMaker, sample_index: Path, settings: dict[str, str]
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    with (made.path / ".status.json").open():  # in use, even
+        done = program("scripts.sample", str(made.path), env=settings)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"sample: something is mounted at {made.path} already: ")
+    assert done.stderr.count("\n") == 1
+    assert "rider_twin" in os.listdir(made.path)
 
 
 def words_in(picture: Path) -> list[str]:

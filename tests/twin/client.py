@@ -58,7 +58,7 @@ class Twin:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-        if error is not None and (log := self.log()):
+        if error is not None and (log := self.log()).count("\n") > 1:  # more than that it listens
             print(f"--- log of the twin on port {self.port}\n{log}", file=sys.stderr)
         self._log.close()
 
