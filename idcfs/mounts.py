@@ -104,6 +104,11 @@ def expanded(path: Path) -> Path:
         raise UsageError(f"{path}: the current directory does not exist any more") from None
 
 
+def nearest(path: Path) -> Path:
+    """``path``, from the root on, or the first directory above it that exists."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
 def absolute(path: Path) -> Path:
     """``path`` as the kernel lists it in its mount table: without links, dots or ``~``.
 

@@ -160,5 +160,4 @@ def _is_cache(names: list[Path]) -> bool:
 
 def _free(directory: Path) -> int:
     """Bytes that are free on the disk where ``directory`` is, or would be."""
-    there = next(path for path in (directory, *directory.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(mounts.nearest(directory)).free

@@ -34,8 +34,6 @@ _SHOWN = ("pyfuse3", "idc-index-data")
 """Packages whose versions are worth a look when all is well."""
 _OLD_DAYS = 240
 """IDC has a release every two to four months (the dates are in the packaged index)."""
-_FREE_SHARE = 0.05
-"""Of the disk, which the cache leaves free."""
 _DAY_SECONDS = 86_400
 
 
@@ -152,13 +150,13 @@ def cache(directory: Path, size_bytes: int) -> Finding:
     if (said := _unwritable(directory)) is not None:
         return Finding.fail(check, said, "give another place with --cache-dir, or make it yours")
     from ..content import upkeep
+    from ..content.amounts import spare_on_disk
 
     try:
         kept = upkeep.info(directory / BLOCKS_NAME).bytes
     except IdcfsError as error:
         return Finding.fail(check, str(error), "give another place with --cache-dir")
-    disk = os.statvfs(_nearest(directory))
-    room = max(0, int((disk.f_bavail - disk.f_blocks * _FREE_SHARE) * disk.f_frsize))
+    room = max(0, spare_on_disk(mounts.nearest(directory)))
     said = f"{directory}: {_gib(kept)} kept, room for {_gib(room)} more"
     if room + kept < size_bytes:
         remedy = "make room on that disk, or give less, or another place with --cache-dir"
@@ -176,7 +174,7 @@ def state_directory() -> Finding:
 
 def _unwritable(directory: Path) -> str | None:
     """Why nothing can be written into ``directory``, which need not exist yet; None if it can."""
-    place = _nearest(directory)
+    place = mounts.nearest(directory)
     try:
         with tempfile.TemporaryFile(dir=place):
             return None
@@ -184,11 +182,6 @@ def _unwritable(directory: Path) -> str | None:
         owner = _owner(place)
         whose = f", and belongs to {owner}" if error.errno == errno.EACCES and owner else ""
         return f"{directory} cannot be written: {place} says {error.strerror}{whose}"
-
-
-def _nearest(directory: Path) -> Path:
-    """``directory``, or the first above it that exists."""
-    return next(place for place in (directory, *directory.parents) if os.path.exists(place))
 
 
 def _owner(place: Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import secrets
 import sqlite3
 import sys
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from ..errors import Damaged, UsageError
 from . import block_files
+from .amounts import FREE_SHARE, spare_on_disk
 from .block_files import NewBlock
 from .blocks import Key
 from .disk_directory import (
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 UNBOUNDED = sys.maxsize
 """A capacity with which nothing is ever evicted."""
-_FREE_SHARE = 0.05
-"""Of the disk; left to others."""
 _EVICTED_SHARE = 0.02
 """Of the capacity; evicted at once, so that not every block has to look for another that goes."""
 _ROUND_BLOCKS = 500
@@ -259,7 +257,7 @@ class BlockStore:
                 left -= block.disk_bytes
                 fitting.append(block)
             elif capacity < block.disk_bytes <= self._capacity:
-                self._warn(OSError(errno.ENOSPC, f"less than {_FREE_SHARE:.0%} of the disk is free"))
+                self._warn(OSError(errno.ENOSPC, f"less than {FREE_SHARE:.0%} of the disk is free"))
         return fitting[::-1]
 
     def _reserve(self, blocks: list[NewBlock]) -> _Reserved:
@@ -295,9 +293,7 @@ class BlockStore:
         """Bytes that may be kept: never so many that the disk is full for others."""
         if self._capacity == UNBOUNDED:
             return UNBOUNDED
-        disk = os.statvfs(self._directory)
-        spare = int(disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize * _FREE_SHARE)
-        return max(0, min(self._capacity, self.index.total() + spare))
+        return max(0, min(self._capacity, self.index.total() + spare_on_disk(self._directory)))
 
     def _write(self, blocks: list[NewBlock]) -> list[NewBlock]:
         """Write ``blocks``, which have rows. Those whose row has been removed meanwhile are not kept."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from idcfs.content import block_files, disk_index, disk_store, upkeep
+from idcfs.content import amounts, block_files, disk_index, disk_store, upkeep
 from idcfs.content.block_files import NewBlock
 from idcfs.errors import UsageError
 from idcfs.settings import KIB, MIB
@@ -144,7 +144,7 @@ async def test_on_a_full_disk_nothing_fails_and_one_warning_says_so(
     tmp_path: Path, is_foreseen: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not is_foreseen:
-        monkeypatch.setattr(disk_store, "_FREE_SHARE", -100.0)
+        monkeypatch.setattr(amounts, "FREE_SHARE", -100.0)
     with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         filler = disk / "of the user"
         async with running(disk / "blocks") as tier:
