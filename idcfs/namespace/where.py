@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,6 @@ TABLE = "index"
 """What the index is called in SQL, as in idc-index's own queries."""
 _MOST_BYTES = 2 * 1024**3
 """Memory of the process that evaluates a condition, of which DuckDB and Arrow take 0.2 GiB to begin with."""
-_ROW = "row of the index"
-"""No column of an index is called so, and no condition needs it."""
 _CONFIGURATION = {
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
@@ -43,6 +42,23 @@ _CONFIGURATION = {
 }
 _TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
 """Those that make rows of what they are given."""
+_TELLTALES = frozenset(
+    {
+        "current_query",
+        "current_setting",
+        "currval",
+        "format_type",
+        "get_block_size",
+        "getenv",
+        "getvariable",
+        "json_serialize_plan",
+        "nextval",
+        "pg_get_constraintdef",
+        "pg_get_viewdef",
+        "write_log",
+    }
+)
+"""Functions that tell of DuckDB, its settings or its catalog, or write somewhere."""
 _NOT_ONE = "--where: give one condition, like Modality = 'CT', and nothing after it"
 _OTHER_TABLES = frozenset({"SHOW_REF", "COLUMN_DATA", "BOUND_TABLE_REF"})
 
@@ -57,10 +73,9 @@ def rows_where(source: Path, condition: str) -> Any:
         condition.encode()
         with _connected(source) as connection:
             _check(connection, condition)
-            found = connection.execute(
-                _over(f'(SELECT *, row_number() OVER () - 1 AS "{_ROW}" FROM {TABLE})', condition)
-            )
-            return found.fetchnumpy()[_ROW]
+            row = f"row {secrets.token_hex()}"  # which no condition can name
+            numbered = f'(SELECT *, row_number() OVER () - 1 AS "{row}" FROM {TABLE})'
+            return connection.execute(_over(numbered, _enclosed(condition), row)).fetchnumpy()[row]
     except duckdb.Error as error:
         raise UsageError(f"--where: {_in_one_line(str(error))}") from None
     except UnicodeEncodeError:
@@ -71,8 +86,12 @@ def rows_where(source: Path, condition: str) -> Any:
         raise UsageError(f"--where: it needs more than {_MOST_BYTES >> 30} GiB of memory") from None
 
 
-def _over(table: str, condition: str) -> str:
-    return f'SELECT "{_ROW}" FROM {table} AS {TABLE} WHERE\n{condition}\n'
+def _over(table: str, condition: str, row: str = "row") -> str:
+    return f'SELECT "{row}" FROM {table} AS {TABLE} WHERE\n{condition}\n'
+
+
+def _enclosed(condition: str) -> str:
+    return f"(\n{condition}\n)"
 
 
 @contextmanager
@@ -89,23 +108,39 @@ def _check(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
     """
     (one,) = _parsed(connection, "true")
     statements = _parsed(connection, condition)
-    if len(statements) != 1 or _but_condition(statements[0]) != _but_condition(one):
+    # In parentheses as well: else it might have a stop after it, or name a window.
+    if not _is_one(statements, one) or not _is_one(_parsed(connection, _enclosed(condition), _NOT_ONE), one):
         raise UsageError(_NOT_ONE)
     nodes = list(_nodes(statements))
-    own = {TABLE} | {entry["key"].casefold() for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())}
+    named = {entry["key"].casefold() for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())}
+    # What is called like one of DuckDB's views is that view, outside of the query that gives it the name.
+    own = {TABLE} | (named - _views(connection))
     for node in nodes:
         name = _foreign(node, own)
         if name is not None:
             raise UsageError(f"--where: a condition can read the table {TABLE} and no other, so not {name}")
 
 
-def _parsed(connection: duckdb.DuckDBPyConnection, condition: str) -> list[Any]:
-    """The statements that a query with ``condition`` is, as syntax trees."""
+def _is_one(statements: list[Any], one: Any) -> bool:
+    return len(statements) == 1 and _but_condition(statements[0]) == _but_condition(one)
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """What DuckDB itself has that can be read, besides the index."""
+    query = "SELECT view_name FROM duckdb_views() UNION ALL SELECT table_name FROM duckdb_tables()"
+    return {name.casefold() for (name,) in connection.execute(query).fetchall()} - {TABLE}
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, condition: str, otherwise: str = "") -> list[Any]:
+    """The statements that a query with ``condition`` is, as syntax trees.
+
+    :raises UsageError: that says ``otherwise``, if it is none; else what is wrong.
+    """
     row = connection.execute("SELECT json_serialize_sql(?)", [_over(TABLE, condition)]).fetchone()
     tree = json.loads(row[0]) if row else {}
     if tree.get("error"):
         is_sql = tree["error_type"] != "parser"  # then it ends in a command that is no query
-        raise UsageError(_NOT_ONE if is_sql else f"--where: {_in_one_line(tree['error_message'])}")
+        raise UsageError(otherwise or (_NOT_ONE if is_sql else f"--where: {_in_one_line(tree['error_message'])}"))
     found: list[Any] = tree["statements"]
     return found
 
@@ -135,6 +170,8 @@ def _foreign(node: dict[str, Any], own: set[str]) -> str | None:
     if kind == "TABLE_FUNCTION":
         name = str(node["function"].get("function_name"))
         return None if name.casefold() in _TABLE_FUNCTIONS else f"{name}(…)"
+    if kind == "FUNCTION" and str(node.get("function_name")).casefold() in _TELLTALES:
+        return f"{node['function_name']}(…)"
     return str(kind) if isinstance(kind, str) and kind in _OTHER_TABLES else None
 
 

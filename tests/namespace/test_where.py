@@ -45,6 +45,8 @@ def index(tmp_path: Path) -> Path:
         ("Modality = 'CT' AND PatientID IN (SELECT PatientID FROM index WHERE Modality = 'SEG')", [0]),
         ("EXISTS (FROM index AS other WHERE other.PatientID = index.PatientID AND other.Modality = 'SEG')", [0, 1]),
         ("PatientID IN (WITH few AS (FROM index WHERE Modality IS NULL) SELECT PatientID FROM few)", [3]),
+        ("PatientID IN (WITH index AS (SELECT 'B' AS x) SELECT x FROM index)", [2]),
+        ("(Modality = 'CT') AND (PatientID = 'A') /* and */ -- so on", [0]),
         ("SeriesInstanceUID IN (SELECT unnest(['1', '4']))", [0, 3]),
         ("SeriesInstanceUID IN (SELECT CAST(n AS VARCHAR) FROM range(2, 4) AS r(n))", [1, 2]),
     ],
@@ -106,6 +108,12 @@ OTHERS = [
     "FROM (DESCRIBE index)",
     "SELECT x FROM secret",
     "FROM sys",
+    "WITH duckdb_databases AS (SELECT 1) SELECT 1) AND EXISTS (FROM duckdb_databases",
+    "WITH a AS (FROM duckdb_views), DuckDB_Views AS (SELECT 1) FROM a",
+    "SELECT 1 WHERE current_setting('secret_directory') > ''",
+    "SELECT 1 WHERE main.Current_Setting('TimeZone') > ''",
+    "SELECT pg_get_viewdef(1)",
+    "SELECT json_serialize_plan('FROM duckdb_settings()')",
 ]
 MORE_THAN_ONE = [
     "true; SELECT 1",
@@ -120,6 +128,8 @@ MORE_THAN_ONE = [
     "true ORDER BY 1",
     "true LIMIT 1",
     "true QUALIFY row_number() OVER () = 1",
+    "true;",
+    "true WINDOW w AS (ORDER BY Modality)",
 ]
 NONE = ["COPY index TO '{file}'", "true) OR (true", "", "-- nothing", "/* open", "true,", "Modality =", "SELECT 1", "'"]
 UNKNOWN = [
@@ -129,6 +139,8 @@ UNKNOWN = [
     "row_number() OVER () = 1",
     "'perhaps'",
     "error('x')",
+    '"row of the index" = 0',
+    '"row" = 0',
 ]
 
 
