@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -98,7 +96,8 @@ def take_manifest(text: str) -> Manifest:
         raise UsageError(f"--manifest is empty: give a file, or {STDIN} for stdin")
     copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the manifest)
     try:
-        with nullcontext(sys.stdin.buffer) if text == STDIN else Path(text).expanduser().open("rb") as source:
+        # Not sys.stdin, which is None where stdin was closed.
+        with open(0, "rb", closefd=False) if text == STDIN else Path(text).expanduser().open("rb") as source:
             return Manifest(text, _copied(source, copy), copy)
     except (OSError, RuntimeError, ValueError) as error:  # no such home; a null byte
         copy.close()

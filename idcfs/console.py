@@ -105,7 +105,8 @@ def with_stdin(given: tuple[str, ...]) -> list[str]:
 
 def _stdin_lines() -> list[str]:
     with open(0, "rb", closefd=False) as stdin:
-        return [os.fsdecode(line) for line in stdin.read().split(b"\n") if line]
+        lines = (line.removesuffix(b"\r") for line in stdin.read().split(b"\n"))
+        return [os.fsdecode(line) for line in lines if line]
 
 
 def say(message: str) -> None:

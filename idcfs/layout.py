@@ -101,6 +101,10 @@ def parse_layout(text: str) -> Layout:
 
     :raises UsageError: if it is none.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"--layout {text}: it is no text in UTF-8") from None
     if "%" not in text:
         if text not in NAMED_LAYOUTS:
             raise UsageError(

@@ -295,6 +295,10 @@ def _version() -> str:
 
 def _make_private(directory: Path) -> None:
     try:
+        str(directory).encode()
+    except UnicodeEncodeError:  # Arrow opens no file below it
+        raise UsageError(f"--cache-dir {directory}: it is no text in UTF-8") from None
+    try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be made: {error.strerror}") from None

@@ -248,7 +248,10 @@ def catalog_path(index: str, cache_dir: Path, layout: Layout = DEFAULT, cohort: 
     else:
         source = Path(index)
         try:
+            index.encode()
             status = source.stat()
+        except UnicodeEncodeError:  # Arrow opens no such file
+            raise UsageError(f"--index {index}: it is no text in UTF-8") from None
         except OSError as error:
             raise UsageError(f"--index {index}: {error.strerror}") from None
         if not source.is_file():

@@ -22,6 +22,7 @@ def test_places_come_one_a_line_in_the_order_asked_for(mount: MountMaker, sample
     assert [Path(line).name for line in done.stdout.splitlines()] == uids
     assert all(Path(line).is_dir() and made.path in Path(line).parents for line in done.stdout.splitlines())
     assert idcfs("path", "-", "--mount", made.path, stdin="\n".join(uids)).stdout == done.stdout
+    assert idcfs("path", "-", "--mount", made.path, stdin="\r\n".join([*uids, ""])).stdout == done.stdout
 
 
 def test_every_mount_is_looked_in(mount: MountMaker, sample_index: Path) -> None:
