@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -54,6 +55,8 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 MAX_DOWNLOADS = ContentSettings().max_downloads
 """What asks for more at once than this only waits."""
 
+_LOG_NAME_BYTES = 200
+"""Of the 255 that a name may have."""
 _TIMEOUT_SECONDS = (0.1, 86_400.0)
 
 GOOGLE_URL_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_HEALTHCARE"
@@ -366,6 +369,13 @@ def default_cache_dir() -> Path:
 
 
 def log_file(mountpoint: Path) -> Path:
-    """Where a mount in the background writes its log (XDG state directory)."""
-    place = re.sub(r"[^\w.-]+", "-", str(mountpoint)).strip("-") or "root"
-    return platformdirs.user_state_path("idcfs") / f"{place.encode()[-200:].decode(errors='ignore')}.log"
+    """Where a mount in the background writes its log (XDG state directory): no two mountpoints have the same.
+
+    The name is the mountpoint's with ``-`` for ``/``; with a digest behind, where another would be written so as well.
+    """
+    plain = str(mountpoint).strip("/").replace("/", "-")
+    if not re.fullmatch(r"[\w.]+", str(mountpoint).replace("/", "")) or len(plain.encode()) > _LOG_NAME_BYTES:
+        digest = hashlib.blake2b(os.fsencode(mountpoint), digest_size=4).hexdigest()
+        shown = re.sub(r"[^\w.-]+", "-", plain).strip("-") or "root"
+        plain = f"{shown.encode()[-_LOG_NAME_BYTES:].decode(errors='ignore')}+{digest}"
+    return platformdirs.user_state_path("idcfs") / f"{plain}.log"

@@ -97,7 +97,9 @@ Set by systemd, which is told when a mount answers, asks every server again, and
 Catalogs, lists, sizes and contents.
 .TP
 .I \(ti/.local/state/idcfs/MOUNTPOINT.log
-The log of a mount, with \- for /.
+The log of a mount, with \- for /, and digits behind where that could be another mount's, too.
+.B idcfs status
+shows it.
 .TP
 .IR \(ti/.config/idcfs/config.toml ", " /etc/idcfs/config.toml
 Settings: yours, and those of the machine.

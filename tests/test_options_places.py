@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,12 @@ def test_cache_and_log_are_where_xdg_says(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert options.default_cache_dir() == tmp_path / "cache" / "idcfs"
     assert options.log_file(Path("/mnt/idc")) == tmp_path / "state" / "idcfs" / "mnt-idc.log"
+
+
+def test_no_two_mountpoints_have_the_same_log() -> None:
+    places = ["/a/b-c", "/a-b/c", "/a/b/c", "/a-b-c", "/a b/c", "/a\tb/c", "/", "/root", "/-", "/a/" + "é" * 300]
+    places += ["/b/" + "é" * 300, "/a\udc80", "/a\udc81", "/a/b/c+", "/a.b"]
+    names = [options.log_file(Path(place)).name for place in places]
+    assert len(set(names)) == len(names)
+    assert names[2] == "a-b-c.log"
+    assert re.fullmatch(r"a-b-c\+[0-9a-f]{8}\.log", names[0])

@@ -32,9 +32,9 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
     """Mount an archive at MOUNTPOINT; returns once it answers.
 
     Mounting sends no request: an archive that cannot be reached shows when the first series is opened. The log is
-    ~/.local/state/idcfs/MOUNTPOINT.log (XDG), with - for /. IDCFS_PROXY_URL in the environment takes the place of the
-    proxy's address. All options but -f may be set in ~/.config/idcfs/config.toml or in the environment: see 'idcfs
-    config'.
+    ~/.local/state/idcfs/MOUNTPOINT.log (XDG), with - for /, and digits behind where that could be another's, too;
+    'idcfs status' shows it. IDCFS_PROXY_URL in the environment takes the place of the proxy's address. All options but
+    -f may be set in ~/.config/idcfs/config.toml or in the environment: see 'idcfs config'.
     """
     settings = options.mount_settings(mountpoint, given, foreground=foreground)
     _fix_google_places()
