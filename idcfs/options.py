@@ -332,6 +332,12 @@ def memory_cache_bytes(text: str) -> int:
     return size
 
 
+def default_memory_cache() -> str:
+    """What ``--memory-cache`` is where nothing is given; less than usual where that would be most of the memory."""
+    affordable = max(MIN_CACHE_BYTES, _memory_bytes() // 4)
+    return f"{min(ContentSettings().memory_cache_bytes, affordable) // MIB}MiB"
+
+
 def _memory_bytes() -> int:
     """The machine's memory, or less where a container may have less of it."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

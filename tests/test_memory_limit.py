@@ -11,6 +11,7 @@ from idcfs import options
 from idcfs.errors import UsageError
 from idcfs.settings import MIB
 from tests.mount.commands import idcfs
+from tests.served import settings_of
 
 
 @pytest.fixture
@@ -42,3 +43,11 @@ def test_a_container_may_have_less(number: int, limits: tuple[Path, ...]) -> Non
     assert options.memory_cache_bytes("64MiB") == 64 * MIB
     with pytest.raises(UsageError, match=r"--memory-cache 65MiB is more than there is: the memory here is 64 MiB"):
         options.memory_cache_bytes("65MiB")
+
+
+@pytest.mark.parametrize(("has", "gets"), [(4096, 256), (1024, 256), (512, 128), (100, 25), (4, 2)])
+def test_the_default_leaves_most_of_a_small_memory_to_others(
+    has: int, gets: int, limits: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits[0].write_text(str(has * MIB))
+    assert settings_of(home=tmp_path, monkeypatch=monkeypatch).content.memory_cache_bytes == gets * MIB

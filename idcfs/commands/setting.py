@@ -113,10 +113,10 @@ OPTIONS = (
     ),
     click.Option(
         ["--memory-cache"],
-        default="256MiB",
-        show_default=True,
+        default=options.default_memory_cache,
         metavar="SIZE",
-        help="Memory for file contents: at least 2MiB, at most what the machine, or container, has.",
+        help="Memory for file contents: at least 2MiB, at most what the machine, or container, has.  "
+        "default: 256MiB, or a quarter of the memory where that is less",
     ),
     click.Option(
         ["--prefetch"],
