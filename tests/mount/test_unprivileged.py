@@ -103,6 +103,17 @@ def test_a_user_without_privileges_mounts_reads_and_unmounts(
     assert logs(user.home / "state").count("the kernel's defaults stay") == 1
 
 
+def test_who_locks_himself_out_still_takes_it_off(user: User, twin: Twin, sample_index: Path) -> None:
+    """As SYSTEM.md says."""
+    shutil.copyfile(sample_index, user.home / "index.parquet")
+    words = ("--archive", twin.url, "--index", "index.parquet", "-o", "umask=777")
+    user.run(*IDCFS, "mount", "mnt", *words)
+    nothing_more = ("setpriv", "--inh-caps=-all", "--ambient-caps=-all") if os.getuid() == 0 else ()
+    assert user.process(*nothing_more, "ls", "mnt").stderr.endswith("Permission denied\n")
+    user.run(*nothing_more, "fusermount3", "-u", "mnt")
+    assert not is_mounted(user.home / "mnt")
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="another /etc/fuse.conf takes root")
 @pytest.mark.parametrize("option", ["allow_other", "allow_root"])
 def test_a_mount_is_shared_only_where_root_lets_users(
