@@ -116,6 +116,10 @@ def is_given(ctx: click.Context, name: str) -> bool:
 def naming_places(ctx: click.Context) -> Iterator[None]:
     """Whatever is wrong with an option that was set elsewhere is told with the place where that is.
 
+    Which option that is, the message says: each names those that it is about as a user writes them. No attribute says
+    it: what is wrong with --index, --collection or --where is found in other processes, that of the mount and that
+    which builds the catalog, of which only text comes back; and what is found here would need it in thirty places.
+
     :raises UsageError: in the place of one, or of click's, that names such an option.
     """
     try:
