@@ -17,14 +17,16 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING
 
 from .. import mounts, options
 from ..errors import AccessDenied, IdcfsError
 from ..running import read_status
 from ..settings import BLOCKS_NAME, GIB
 from .finding import Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -95,6 +97,8 @@ def other_users(conf: Path = FUSE_CONF) -> Finding:
 
 def packages() -> Finding:
     """Whether every package is there, as new as it has to be, and the one that knows the kernel can be loaded."""
+    from packaging.requirements import Requirement  # here, not above: the other commands do without
+
     check, remedy = "packages", "make setup, in the checkout"
     try:
         wanted = [Requirement(text) for text in requires("idcfs") or ()]
