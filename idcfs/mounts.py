@@ -27,6 +27,11 @@ from .settings import BLOCK_BYTES, KIB
 T = TypeVar("T")
 
 FILESYSTEM_TYPE = "fuse.idcfs"
+FUSE_DEVICE = Path("/dev/fuse")
+NO_FUSE_DEVICE = (
+    f"{FUSE_DEVICE} is missing: load the kernel's fuse module, or give the container --device {FUSE_DEVICE}"
+)
+NO_FUSERMOUNT = "fusermount3 is missing: install the package fuse3"
 ANSWER_SECONDS = 5.0
 """How long a mount may take to answer what it knows without its archive."""
 
@@ -213,12 +218,10 @@ def prepare(path: Path, *, may_hide_files: bool) -> bool:
         unmount(path, lazy=True)
     elif mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         raise UsageError(f"idcfs is mounted at {path} already: 'idcfs umount {path}' first, or choose another place")
-    if not Path("/dev/fuse").exists():
-        raise UsageError(
-            "/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse"
-        )
+    if not FUSE_DEVICE.exists():
+        raise UsageError(NO_FUSE_DEVICE)
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
-        raise UsageError("fusermount3 is missing: install the package fuse3")
+        raise UsageError(NO_FUSERMOUNT)
     try:
         missing = not path.exists()
         if missing:
@@ -252,7 +255,7 @@ def _refusal_of(command: list[str], path: Path) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
-        raise UsageError("fusermount3 is missing: install the package fuse3") from None
+        raise UsageError(NO_FUSERMOUNT) from None
     except subprocess.TimeoutExpired:
         raise IdcfsError(f"cannot unmount {path}: fusermount3 does not come back; try 'idcfs umount --lazy'") from None
     said = done.stderr.strip().removeprefix("fusermount3: ")

@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from idcfs import mounts
+from idcfs.errors import IdcfsError
+
 IDCFS = (sys.executable, "-m", "idcfs")
+NOWHERE = "http://127.0.0.1:9/dicomWeb"
+"""An archive that nobody serves: whoever is mounted over it has not sent a request."""
 COMMAND_SECONDS = 120.0
 """Nothing that is run here takes so long unless it hangs."""
 PATIENCE_SECONDS = 15.0
@@ -137,7 +142,8 @@ def _take_off(mountpoint: Path, pid: int) -> None:
         run([*IDCFS, "umount", mountpoint])
     except Failure as error:
         print(f"{error}; detaching {mountpoint} by force", file=sys.stderr)
-        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
+        with contextlib.suppress(Failure):
+            detach(mountpoint)
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -155,11 +161,19 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
 
 def is_mounted(path: Path) -> bool:
     """Whether something is mounted at ``path``; without asking it, for it may be dead."""
-    wanted = os.fsencode(os.path.realpath(path))
-    for character in b"\\ \t\n":  # the backslash first: the others are written with it
-        wanted = wanted.replace(bytes([character]), b"\\%03o" % character)
-    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    return any(line.split(b" ")[4] == wanted for line in lines if line)
+    return mounts.mount_at(Path(os.path.realpath(path))) is not None
+
+
+def detach(path: Path) -> None:
+    """Take off what is mounted at ``path``, if anything is, though it be in use or dead.
+
+    :raises Failure: if it stays.
+    """
+    if is_mounted(path):
+        try:
+            mounts.unmount(path, lazy=True)
+        except IdcfsError as error:
+            raise Failure(str(error)) from None
 
 
 def without_settings() -> None:
@@ -171,12 +185,12 @@ def without_settings() -> None:
 
 def _need_fuse() -> None:
     """:raises Failure: if nothing can be mounted here."""
-    if not Path("/dev/fuse").exists():
-        raise Failure("/dev/fuse is missing: load the kernel's fuse module, or give the container --device /dev/fuse")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+    if not mounts.FUSE_DEVICE.exists():
+        raise Failure(mounts.NO_FUSE_DEVICE)
+    if not os.access(mounts.FUSE_DEVICE, os.R_OK | os.W_OK):
         raise Failure("/dev/fuse may not be opened by this user: run as root, or make it readable and writable for you")
     if shutil.which("fusermount3") is None:
-        raise Failure("fusermount3 is missing: install the package fuse3")
+        raise Failure(mounts.NO_FUSERMOUNT)
 
 
 def _end_on_signals() -> None:

@@ -18,9 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from idcfs import mounts
 from scripts.harness import (
     COMMAND_SECONDS,
+    NOWHERE,
     Mount,
+    detach,
     is_mounted,
     mounted,
     program,
@@ -30,8 +33,6 @@ from tests.data import sample_archive, whole_slide, write_index
 from tests.twin.client import Twin
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-NOWHERE = "http://127.0.0.1:9/dicomWeb"
-"""An archive that nobody serves: what a command in such a home does cannot reach the real one."""
 _END = "\x01"
 """Stands behind what a command printed; no program here prints it."""
 
@@ -124,6 +125,7 @@ def home_over(url: str, index: Path, place: Path) -> Iterator[Home]:
     path.mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "IDCFS_"))}
     env |= {"HOME": str(path), "PATH": f"{_commands(place / 'bin')}:{env['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    # What a command in such a home does cannot reach the real archive.
     env |= {"IDCFS_PROXY_URL": NOWHERE, "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
     options = ("--archive", url, "--index", index, "--cache-dir", path / ".cache" / "idcfs")
     try:
@@ -145,10 +147,10 @@ def _commands(directory: Path) -> Path:
 
 def _take_off_others(home: Path) -> None:
     """What was mounted below ``home`` and is still there: an example that failed half-way leaves its own."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    for mountpoint in [line.split(" ")[4] for line in lines]:
-        if mountpoint.startswith(f"{home}/"):
-            subprocess.run(["fusermount3", "-u", "-z", mountpoint], check=False)
+    for mount in reversed(mounts.mounts()):
+        if home in mount.path.parents:
+            with contextlib.suppress(Failure):
+                detach(mount.path)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from scripts.bench.fetching import DELAY_SECONDS
 from scripts.bench.measuring import Bench, read_all, seconds_of
 from scripts.bench.table import Promise
 from scripts.delay import delayed
-from scripts.harness import Mount, status
+from scripts.harness import NOWHERE, Mount, status
 from tests.data import whole_slide, write_index
 from tests.data.buckets import object_key, stored_series
 from tests.nginx import Nginx
 from tests.twin.client import Twin
 
-_NOWHERE = "http://127.0.0.1:9/dicomWeb"
 _READ_BYTES = 1024 * 1024
 _CONNECTION_BYTES_PER_SECOND = 30e6
 """What one connection to Google gives."""
@@ -60,7 +59,7 @@ def slide(bench: Bench) -> None:
 
 
 def _options(index: Path, buckets: str) -> tuple[str | Path, ...]:
-    return "--archive", _NOWHERE, "--index", index, "--content", "bucket", "--bucket", buckets
+    return "--archive", NOWHERE, "--index", index, "--content", "bucket", "--bucket", buckets
 
 
 def _file(mount: Mount, original: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.harness import IDCFS, is_mounted
+from scripts.harness import IDCFS, detach, is_mounted
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -69,8 +69,7 @@ def in_foreground(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(PATIENCE_SECONDS)
-        if is_mounted(place):
-            subprocess.run(["fusermount3", "-u", "-z", str(place)], check=False)
+        detach(place)
 
 
 def warm(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

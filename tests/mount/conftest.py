@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from idcfs.namespace.index import open_catalog
+from scripts import harness
 from scripts.harness import Mount, mounted
 from tests.twin.client import Twin
 
-NOWHERE = "http://127.0.0.1:9/dicomWeb"
-"""An archive that nobody serves: whoever is mounted over it has not sent a request."""
+NOWHERE = harness.NOWHERE
 
 EVICTING = ("--memory-cache", "2MiB", "--cache-size", "8MiB")
 """Every tier evicts all the time."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.harness import is_mounted
+from scripts.harness import detach
 
 PLACE = Path("/sbin/mount.idcfs")
 """Where mount(8) looks for it."""
@@ -77,8 +77,7 @@ def machine_with_helper(home: Path, index: Path) -> Iterator[Machine]:
         finally:
             _link(before)
             for place in home.iterdir():
-                if is_mounted(place):
-                    subprocess.run(["fusermount3", "-u", "-z", str(place)], check=True)
+                detach(place)
     finally:
         os.close(directory)
 

@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import signal
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import SimpleITK as sitk
 from idcfs.content import upkeep
 from idcfs.namespace import store
 from idcfs.settings import MIB
-from scripts.harness import Mount, run
+from scripts.harness import Mount, detach, run
 from tests.mount.conftest import EVICTING, MountMaker
 from tests.mount.stage import contents, counters, errno_of, forget_pages, unmount
 from tests.small_disk import small_disk
@@ -193,7 +192,7 @@ def test_a_mount_killed_while_it_reads_leaves_no_wrong_byte(
             os.kill(made.pid, signal.SIGKILL)
             for one in reading:
                 one.exception()
-        subprocess.run(["fusermount3", "-u", "-z", made.path], check=True)
+        detach(made.path)
     again = mount(twin.url, "--index", sample_index)
     assert all(content == originals[name] for name, content in contents(again.path / chest).items())
     assert counters(again)["disk_damaged"] == 0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.harness import is_mounted, run
+from scripts.harness import detach, is_mounted, run
 from tests.mount.conftest import NOWHERE, fuse_device
 from tests.unprivileged import AS_NOBODY, NOBODY
 from tests.waiting import PATIENCE_SECONDS
@@ -137,8 +137,7 @@ def started(kind: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.kill()
             process.wait(PATIENCE_SECONDS)
-            if is_mounted(place):
-                subprocess.run(["fusermount3", "-u", "-z", place], check=False)
+            detach(place)
 
 
 @pytest.mark.parametrize("kind", KINDS)

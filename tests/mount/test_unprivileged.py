@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.harness import IDCFS, is_mounted, run
+from scripts.harness import IDCFS, detach, is_mounted, run
 from tests.mount.conftest import fuse_device, logs, without_bugs
 from tests.twin.client import Twin
 from tests.unprivileged import AS_NOBODY, NOBODY
@@ -74,13 +74,8 @@ def user() -> Iterator[User]:
             os.chown(home, NOBODY, NOBODY)
             stack.enter_context(fuse_device()).chmod(0o666)
         stack.enter_context(without_bugs(home / "state"))
-        stack.callback(take_off, home / "mnt")
+        stack.callback(detach, home / "mnt")
         yield User(home, AS_NOBODY if os.getuid() == 0 else ())
-
-
-def take_off(mountpoint: Path) -> None:
-    if is_mounted(mountpoint):
-        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=True)
 
 
 def test_a_user_without_privileges_mounts_reads_and_unmounts(

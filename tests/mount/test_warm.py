@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from idcfs.settings import MIB
-from scripts.harness import IDCFS, Mount, run
+from scripts.harness import IDCFS, Mount, detach, run
 from tests.mount.commands import read_terminal, summary, warm
 from tests.mount.conftest import MountMaker
 from tests.mount.stage import a_series, contents, counters, unmount
@@ -59,7 +59,7 @@ def test_when_it_ends_all_is_on_disk_whatever_comes_next(
     series = a_series(made)
     assert warm(series).returncode == 0
     os.kill(made.pid, signal.SIGKILL)
-    subprocess.run(["fusermount3", "-u", "-z", made.path], check=True)
+    detach(made.path)
     again = mount(twin.url, "--index", sample_index, "--offline")
     expected = contents(sample)
     found = contents(again.path / series.relative_to(made.path))
