@@ -8,7 +8,8 @@ A body that broke off is followed by another one, perhaps from another place: fr
 the source can start there, else from where the first one began. Only the bytes not yet known are taken of it, once the
 others have been shown to be the same: see ``Overlap``. What is wanted from the middle begins a little before it as
 well, for what comes there has to be what others have seen there: see ``Seams``. And a block that leads to a kept one is
-neither kept nor handed out to its end before the body has gone on as that one begins.
+neither kept nor handed out to its end before the body has gone on as that one begins. What others have seen of the
+same bytes is compared before those are handed out, and what is handed out is remembered for others: see ``Trace``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
 from .overlap import Following, Overlap
-from .seams import SEAM_BYTES, Seams
+from .seams import SEAM_BYTES, Seams, Trace
 
 
 class Arrival:
@@ -60,6 +61,7 @@ class Arrival:
         self._announced = False
         self._checked = start > 0
         self._first = self._block = start // BLOCK_BYTES
+        self._trace = Trace(seams, start)
         self._pieces: list[bytes | memoryview] = []  # of the block that is arriving
         self._filled = 0
         self._before = b""  # the last bytes before the block that is arriving, as far as they are known
@@ -113,6 +115,11 @@ class Arrival:
         return self._checked
 
     @property
+    def has_shown_beginning(self) -> bool:
+        """Whether these are the right bytes, and so many that others can be told from them."""
+        return self._checked and (self.position >= SEAM_BYTES or self.is_whole)
+
+    @property
     def has_proven_size(self) -> bool:
         """Whether the archive's answer proves ``size``; knowing it beforehand does not."""
         return self._checked and (self._announced or (self.is_whole and self.stop is None))
@@ -152,12 +159,10 @@ class Arrival:
         """Up to where bytes may be handed out: the last one only once the body has ended as it should.
 
         Else a length that is announced too small would look like the end of the file. And the first ones only once so
-        many are here that they can be told from others, should the rest come from elsewhere.
+        many are here that they can be told from others, should the rest come from elsewhere; and where others have seen
+        the same bytes, those that have been compared.
         """
-        if not self._checked or (self.position < SEAM_BYTES and not self.is_whole):
-            return 0
-        is_last = self.position == self._end and not self.is_whole
-        return self.position - (is_last or self.is_held_back)
+        return self._trace.compared_end if self.has_shown_beginning else 0
 
     def get(self, wanted: Slice) -> bytes | None:
         """The wanted bytes, if they are in the block that is arriving and may be handed out."""
@@ -206,6 +211,11 @@ class Arrival:
             self._next.expect()
         self._is_cut = False
 
+    def leave_off(self) -> None:
+        """No more comes, or not from here on: what may have been handed out is remembered."""
+        if self.readable_end:
+            self._trace.stop()
+
     def forget_unproven(self) -> None:
         """What has come so far may be of something else, and so may the size: the next body is the first one.
 
@@ -232,6 +242,8 @@ class Arrival:
 
     def _begin_anew(self) -> None:
         """Take the instance from its beginning, and see again that it is the right one."""
+        self.leave_off()
+        self._trace = Trace(self._seams, 0)
         self._first = self._block = self._filled = 0
         self._next = None
         self._overlap.expect_nothing()
@@ -278,10 +290,13 @@ class Arrival:
         if self.stop is None:
             self._agree_on_size(self.position)
             self._check(whole=True)
+            if self.position < self._seams.end:
+                raise Replaced(f"{self._instance}: the archive sends fewer bytes than it sent before")
         elif self.position != self.stop or not self._overlap.has_seen_after:
             raise Truncated(f"{self._instance}: the archive sent less than the range asked for")
         self.is_whole = True
         self._keep()
+        self.leave_off()
 
     def _too_little(self) -> Damaged | Truncated:
         if self._announced or self._overlap.lead_bytes:  # it is as long as ever, by its own words
@@ -326,8 +341,7 @@ class Arrival:
         self._pieces.append(piece)
         self._filled += len(piece)
         self._check(whole=False)
-        if self._block == 0 and self._checked and self._filled - len(piece) < SEAM_BYTES <= self._filled:
-            self._seams.see(0, self._joined()[:SEAM_BYTES])
+        self._compare(piece)
 
     @property
     def _end(self) -> int | None:
@@ -335,10 +349,16 @@ class Arrival:
         return self.size if self.stop is None else self.stop
 
     def _keep(self) -> None:
-        data = self._joined()
-        if self._filled == BLOCK_BYTES:
-            self._seams.see(self._block + 1, data)
-        self._store(self._block, data)
+        self._compare(memoryview(b""))
+        self._store(self._block, self._joined())
+
+    def _compare(self, last: memoryview) -> None:
+        """Compare what may be handed out now with what is known; ``last`` is what came last, and need not be copied."""
+        if self._checked:
+            new = self.position - self._trace.position
+            data = last if new <= len(last) else memoryview(self._joined())
+            is_last = self.position == self._end and not self.is_whole
+            self._trace.go_on(data[len(data) - new : len(data) - (is_last or self.is_held_back)])
 
     def _joined(self) -> bytes:
         """What is here of the block that is arriving; copied once, and then shared with whoever keeps it."""

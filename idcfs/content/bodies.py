@@ -66,7 +66,7 @@ class Bodies:
 
     def note(self, arrival: Arrival) -> None:
         """More of ``arrival`` has come: its place agrees as soon as it is the first, else with all that is known."""
-        if self._may_agree and arrival.is_checked and (self._is_first or arrival.is_whole):
+        if self._may_agree and arrival.has_shown_beginning and (self._is_first or arrival.is_whole):
             self._agree()
 
     def advance(self, amount: int, known: int, seconds: float) -> None:

@@ -118,8 +118,8 @@ class Download:
 
     @property
     def has_shown_identity(self) -> bool:
-        """Whether the file meta has shown that this is the right instance; in the middle it was shown before."""
-        return self._arrival.is_checked
+        """Whether the beginning has shown that this is the right instance; in the middle it was shown before."""
+        return self._arrival.has_shown_beginning
 
     def want_all(self) -> None:
         """Go on to the end, though not urgently."""
@@ -263,6 +263,7 @@ class Download:
             self.error = Damaged(f"{self._instance}: {type(error).__name__} while downloading, see the log")
         finally:
             self.closed = True
+            self._arrival.leave_off()
             self._slot = None  # it knows us: the last block would stay in memory until the garbage is collected
             self._over.set()
             self._waiters.send_away()

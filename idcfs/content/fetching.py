@@ -20,7 +20,7 @@ from .blocks import Key, Slice
 from .download import Download
 from .instance import Instance, Source
 from .places import Agreed, Places
-from .seams import Seams
+from .seams import Seams, Seen
 from .slots import Slots
 from .tiers import Tiers
 
@@ -62,7 +62,7 @@ class Fetching:
     def _remembered(self) -> tuple[Seams, Places]:
         """What is known of it before anything has come; what may be replaced may begin otherwise each time."""
         agreed = self.means.agreed(self.instance.key)
-        seams = Seams(self.instance, agreed.seams if self.instance.is_fixed else {})
+        seams = Seams(self.instance, agreed.beginning if self.instance.is_fixed else Seen())
         return seams, Places(agreed.places, self.has, seams)
 
     def is_ranged(self, size: int) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from xxhash import xxh3_128
 
-from ..errors import Damaged, Replaced
+from ..errors import Damaged
 from .instance import Instance
-from .seams import SEAM_BYTES
+from .seams import SEAM_BYTES, contradiction
 
 
 class Following:
@@ -42,11 +42,6 @@ class Following:
             raise contradiction(self._instance)
         self._seen += len(known)
         return data[len(known) :]
-
-
-def contradiction(instance: Instance) -> Replaced:
-    """What to raise where bytes of ``instance`` are not those that came before."""
-    return Replaced(f"{instance}: the archive sends other bytes than it sent before")
 
 
 class Overlap:

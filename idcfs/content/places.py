@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 import trio
 
 from .blocks import block_count
-from .seams import Seams
+from .seams import Seams, Seen
 
 
 class Agreed:
@@ -21,13 +21,13 @@ class Agreed:
     def __init__(self) -> None:
         self.places: set[Hashable] = set()
         """Those whose bytes have been found to be the same."""
-        self.seams: dict[int, bytes] = {}
-        """What its first block began and ended with: see ``Seams``."""
+        self.beginning = Seen()
+        """What its first block was like."""
 
     def clear(self) -> None:
         """Nothing of it holds any more."""
         self.places.clear()
-        self.seams.clear()
+        self.beginning = Seen()
 
 
 class Places:

@@ -252,3 +252,26 @@ def test_a_beginning_that_was_replaced_is_not_followed_by_what_an_earlier_mount_
         with path.open("rb", buffering=0) as file:
             assert result_of(lambda: b"".join(iter(partial(file.read, MIB // 8), b""))) == errno.EIO
         assert path.read_bytes() == newer
+
+
+@pytest.mark.parametrize(("size", "first"), [(526_000, 200_000), (60_000, 4096), (2 * MIB, 200_000)])
+def test_a_header_of_one_place_is_not_followed_by_pixels_of_the_other(
+    size: int, first: int, mount: MountMaker, tmp_path: Path
+) -> None:
+    """Of a file of which nothing is kept any more, and both have the same header."""
+    (older,), (large,) = versions(tmp_path, X, size), versions(tmp_path, Y, 16 * MIB)
+    differs_from = min(70_000, first)
+    newer = older[:differs_from] + random.Random(1).randbytes(size - differs_from)
+    with two_places(tmp_path, {X: older, Y: large}, {X: newer, Y: large}) as (wado, bucket):
+        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "pixels")
+        small = ("--memory-cache", "4MiB", "--cache-size", "0", *NO_PREFETCH)
+        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *small)
+        path = file_of(made, X)
+        with path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            assert os.pread(file.fileno(), first, 0) == older[:first]
+        assert file_of(made, Y).read_bytes() == large  # pushes the other one out
+        assert eventually(lambda: counters(made)["running_downloads"] == 0)
+        wado.set(fail_always=503, match=X)
+        assert result_of(path.read_bytes) == errno.EIO
+        assert path.read_bytes() == newer
