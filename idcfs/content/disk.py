@@ -108,6 +108,10 @@ class DiskTier:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""
         return self._digest(key, block) is not None
 
+    def keeps_any(self, key: Key) -> bool:
+        """Whether any block of an instance has been written, as far as is known."""
+        return self._known.keeps_any(key)
+
     async def get(self, key: Key, block: int) -> bytes | None:
         """A block, proven to be as it was written; None if there is none."""
         await self.load(key)

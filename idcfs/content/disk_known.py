@@ -40,6 +40,10 @@ class Known:
         """Digest of a block, if it is known to be kept."""
         return self._kept.get(key, {}).get(block)
 
+    def keeps_any(self, key: Key) -> bool:
+        """Whether any block of an instance is known to be kept."""
+        return bool(self._kept.get(key))
+
     def has_series(self, content: str) -> bool:
         """Whether a series has been looked up lately."""
         return content in self._series

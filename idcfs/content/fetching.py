@@ -63,7 +63,7 @@ class Fetching:
         """What is known of it before anything has come; what may be replaced may begin otherwise each time."""
         agreed = self.means.agreed(self.instance.key)
         seams = Seams(self.instance, agreed.beginning if self.instance.is_fixed else Seen())
-        return seams, Places(agreed.places, self.has, seams)
+        return seams, Places(agreed, self.has, partial(self.means.tiers.keeps_any, self.instance.key), seams)
 
     def is_ranged(self, size: int) -> bool:
         """Whether an instance of ``size`` bytes is read in ranges."""
@@ -131,6 +131,8 @@ class Fetching:
     def _store(self, seams: Seams, block: int, data: bytes) -> None:
         """Keep a block, unless all has begun anew: a download that is cancelled still takes what it has received."""
         if seams is self._seams:
+            if not self.has(block):
+                self.places.note_kept(block)
             self.means.tiers.put(self.instance.key, block, data)
 
     async def run(self, download: Download) -> None:

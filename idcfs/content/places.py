@@ -2,7 +2,7 @@
 
 What one place has shown, its bytes and that they are of the right instance, says nothing of another one. So before
 bytes of the middle are taken from a place that nothing is known of, and that touch nothing known, its beginning is
-compared with what is known of it, or, where that is not known, a block that is.
+compared with what is known of it, and, where that may be its own, a block that was kept before.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ class Agreed:
         """Those whose bytes have been found to be the same."""
         self.beginning = Seen()
         """What its first block was like."""
+        self.brought: set[int] = set()
+        """Blocks that came from a place of which nobody knew anything: they are no proof of what it sends."""
 
     def clear(self) -> None:
         """Nothing of it holds any more."""
         self.places.clear()
         self.beginning = Seen()
+        self.brought = set()
 
 
 class Places:
     """Those of one instance, for those who have it open."""
 
-    def __init__(self, agreed: set[Hashable], has: Callable[[int], bool], seams: Seams) -> None:
+    def __init__(self, agreed: Agreed, has: Callable[[int], bool], keeps_any: Callable[[], bool], seams: Seams) -> None:
         """
         :param agreed: those whose bytes have been found to be the same; outlives this.
         :param has: whether a block is kept.
+        :param keeps_any: whether any is, from an earlier mount.
         :param seams: what has been seen of it since it was opened.
         """
         self.turn = trio.Lock()
         """For who compares: the others wait, and need not."""
-        self._agreed = agreed
+        self._agreed = agreed.places
+        self._brought = agreed.brought
         self._has = has
+        self._keeps_any = keeps_any
         self._seams = seams
         self._has_left = False
 
@@ -58,7 +64,13 @@ class Places:
     def agree(self, place: Hashable) -> None:
         """What comes from ``place`` is what is known, or the first that is."""
         self._agreed.add(place)
+        self._brought.clear()
         self._has_left = False
+
+    def note_kept(self, block: int) -> None:
+        """A block is kept that was not."""
+        if not self._agreed:
+            self._brought.add(block)
 
     def believes(self, place: Hashable) -> bool:
         """Whether bytes of ``place`` may be taken from anywhere."""
@@ -66,14 +78,16 @@ class Places:
 
     def is_first(self, size: int | None) -> bool:
         """Whether there is nothing that a place could contradict."""
-        return not self._agreed and not self._seams and (size is None or self._first_kept(size) is None)
+        if self._agreed or self._seams:
+            return False
+        return not self._keeps_any() if size is None else self._first_kept(size) is None
 
     def to_compare(self, size: int) -> list[int]:
-        """The blocks to fetch once more from a place: the beginning, and one that is known if that is not."""
-        if self._has(0) or 0 in self._seams:
-            return [0]
-        kept = self._first_kept(size)
-        return [0] if kept is None else [0, kept]
+        """The blocks to fetch once more from a place: the beginning, and one that was kept before if that was not."""
+        kept = None if self._agreed else self._first_kept(size)
+        return [0, kept] if kept else [0]
 
     def _first_kept(self, size: int) -> int | None:
-        return next((block for block in range(block_count(size)) if self._has(block)), None)
+        """Of those that prove something."""
+        blocks = (block for block in range(block_count(size)) if block not in self._brought)
+        return next((block for block in blocks if self._has(block)), None)

@@ -48,6 +48,10 @@ class Tiers:
         """Whether a block seems to be kept; a damaged one shows when it is read."""
         return self._memory.get(key, block) is not None or self._disk.has(key, block)
 
+    def keeps_any(self, key: Key) -> bool:
+        """Whether any block of an instance is on disk."""
+        return self._disk.keeps_any(key)
+
     async def get(self, key: Key, block: int) -> bytes | None:
         """A block from disk, which is in memory then too; None if it is not kept, or damaged."""
         data = await self._disk.get(key, block) if self._disk.has(key, block) else None

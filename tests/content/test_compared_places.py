@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from idcfs.errors import IdcfsError, Replaced, Truncated, WrongSize
 from idcfs.settings import KIB, MIB
 from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
-from tests.content.scripted import ScriptedRetrieval, Setup, dicom, reading, sound
+from tests.content.scripted import Script, ScriptedRetrieval, Setup, dicom, reading, sound
 
 HEADER = 100 * KIB
 OTHER = DATA[:HEADER] + dicom("other", SIZE)[HEADER:]
@@ -108,6 +108,34 @@ async def test_what_an_earlier_mount_kept_is_compared_with_though_its_beginning_
         setup.reader.open(ONE)
         with pytest.raises(Replaced):
             await read(setup, 20 * MIB, 10)
+        setup.reader.close(ONE)
+        assert await setup.whole(ONE) == other
+
+
+@pytest.mark.parametrize("kept", [(10,), (3, 10), (1, 10)])
+@pytest.mark.parametrize("size", [SIZE, None])
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_place_is_not_compared_with_what_itself_has_brought(
+    tmp_path: Path, kept: tuple[int, ...], size: int | None, closes: bool
+) -> None:
+    """A stream has left its beginning in the cache, where a block of an earlier mount is."""
+    await fill(tmp_path, *kept)
+    other = DATA[:1000] + dicom("other", SIZE)[1000:]
+    stream = Script(other, stalls_at=MIB if 1 in kept else MIB + 10)
+    async with reading([stream, ranged(other)], directory=tmp_path) as setup:
+        setup.reader.open(ONE)
+        if size is None:
+            with trio.move_on_after(0.3):
+                await setup.reader.size(ONE)
+        else:
+            await read(setup, 0, 100 * KIB, other)
+        if closes:
+            setup.reader.close(ONE)
+            await trio.sleep(0.5)
+            setup.reader.open(ONE)
+        for offset in (20 * MIB, 10 * MIB):
+            with pytest.raises(Replaced):
+                await setup.reader.read(ONE, SIZE, offset, 10)
         setup.reader.close(ONE)
         assert await setup.whole(ONE) == other
 

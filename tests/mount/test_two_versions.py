@@ -275,3 +275,28 @@ def test_a_header_of_one_place_is_not_followed_by_pixels_of_the_other(
         wado.set(fail_always=503, match=X)
         assert result_of(path.read_bytes) == errno.EIO
         assert path.read_bytes() == newer
+
+
+def test_the_middle_of_what_was_replaced_is_not_read_beside_what_an_earlier_mount_kept(
+    mount: MountMaker, tmp_path: Path
+) -> None:
+    """The first answer of a mount is a stream, and leaves a beginning beside what is kept."""
+    older, newer = versions(tmp_path, X, 24 * MIB, 24 * MIB)
+    (other,) = versions(tmp_path, Y, 6 * MIB)
+    with one_place(tmp_path, {X: older, Y: other}, ranges=True, multipart=False) as twin:
+        index = write_index(tmp_path / "archive", tmp_path / "index.parquet", "replaced")
+        before = mount(twin.url, "--index", index, "--cache-size", "8MiB", *NO_PREFETCH, at="before")
+        with file_of(before, X).open("rb", buffering=0) as file:
+            for offset in (0, 18 * MIB):
+                assert os.pread(file.fileno(), MIB, offset) == older[offset : offset + MIB]
+                sync(file_of(before, X))
+        assert file_of(before, Y).read_bytes() == other  # in place of the beginning
+        sync(file_of(before, X))
+        unmount(before)
+        replace_at(twin, tmp_path, X, newer)
+        path = file_of(mount(twin.url, "--index", index, *NO_PREFETCH), X)
+        with path.open("rb", buffering=0) as file:
+            assert os.pread(file.fileno(), 4096, 0) == newer[:4096]
+            for offset in (10 * MIB, 18 * MIB):
+                assert result_of(partial(os.pread, file.fileno(), MIB, offset)) == errno.EIO
+        assert path.read_bytes() == newer
