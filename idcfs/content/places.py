@@ -27,8 +27,8 @@ class Agreed:
         """Blocks that came from a place of which nobody knew anything: they are no proof of what it sends."""
 
     def clear(self) -> None:
-        """Nothing of it holds any more."""
-        self.places.clear()
+        """Nothing of it holds any more; what is still being taken of it is written into the old ones."""
+        self.places = set()
         self.beginning = Seen()
         self.brought = set()
 

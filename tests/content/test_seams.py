@@ -11,9 +11,9 @@ import trio
 from trio.testing import MockClock
 
 from idcfs.errors import Damaged, Replaced, Truncated
-from idcfs.settings import MIB
+from idcfs.settings import KIB, MIB
 from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, in_order, ranged, read
-from tests.content.scripted import SLIP, ScriptedBody, Setup, reading
+from tests.content.scripted import SLIP, ScriptedBody, Setup, dicom, reading
 
 OTHER_BYTES = "other bytes than it sent before"
 
@@ -173,6 +173,32 @@ async def test_what_is_received_when_all_is_dropped_is_not_kept(
         await trio.sleep(10)
         assert setup.memory.size == 0
         setup.reader.close(ONE)
+
+
+async def test_what_is_received_when_all_is_dropped_is_not_remembered(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DATA[:1000] + dicom("other", SIZE)[1000:]
+    async with reading(ranged(other)) as setup:
+        downloads = setup.reader.open(ONE)
+        receive = ScriptedBody.__anext__
+
+        async def receive_last(body: ScriptedBody) -> bytes:
+            chunk = await receive(body)
+            if body._position == 64 * KIB and body._script.data is other:
+                downloads._begin_anew(Replaced("another range has shown it"))
+            return chunk
+
+        monkeypatch.setattr(ScriptedBody, "__anext__", receive_last)
+        with pytest.raises(Replaced, match="another range has shown it"):
+            await setup.reader.read(ONE, SIZE, 0, 10)
+        setup.reader.close(ONE)
+        await trio.sleep(10)
+        agreed = setup.reader._agreed[ONE.key]
+        assert agreed.beginning.end == 0
+        assert agreed.places == agreed.brought == set()
+        setup.source.scripts["1.2.3"] = ranged(DATA)
+        await read(setup, 0, MIB)
 
 
 async def test_readers_here_and_there_of_a_sound_archive_see_no_difference(autojump_clock: MockClock) -> None:
