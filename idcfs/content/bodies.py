@@ -91,7 +91,7 @@ class Bodies:
 
     async def _compare(self, size: int) -> None:
         """See that the place where bytes come from now holds what is known: once for all who wait for that."""
-        async with self._places.turn:
+        async with self._places.turn(self._progress):
             if not self._places.is_another_expected:
                 return
             again: dict[int, bytes] = {}  # kept only once all has been compared
@@ -111,7 +111,8 @@ class Bodies:
         """Fetch a block once more; of a body that goes on to the instance's end no more than that."""
         async with self._opened(known) as body:
             async for chunk in body:
-                self.advance(len(chunk), 0, 0.0)  # once for each place: progress, though it is known
+                self._places.advance(len(chunk))  # once for each place: progress, though it is known
+                self._slot.advance(len(chunk))
                 for _ in known.take(chunk):
                     if known.following is not None:
                         known.go_on_with(b"")

@@ -7,10 +7,12 @@ compared with what is known of it, and, where that may be its own, a block that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 
 import trio
 
+from ..deadline import Progress
 from .blocks import block_count
 from .seams import Seams, Seen
 
@@ -43,14 +45,32 @@ class Places:
         :param keeps_any: whether any is, from an earlier mount.
         :param seams: what has been seen of it since it was opened.
         """
-        self.turn = trio.Lock()
-        """For who compares: the others wait, and need not."""
+        self._turn = trio.Lock()
+        self._waiting: list[Progress] = []  # of who has it, and of those who want it
         self._agreed = agreed.places
         self._brought = agreed.brought
         self._has = has
         self._keeps_any = keeps_any
         self._seams = seams
         self._has_left = False
+
+    @asynccontextmanager
+    async def turn(self, progress: Progress) -> AsyncIterator[None]:
+        """For who compares: the others wait, and need not compare then.
+
+        :param progress: of who wants it.
+        """
+        self._waiting.append(progress)
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting.remove(progress)
+
+    def advance(self, amount: int) -> None:
+        """So many bytes have come that are compared, which is progress for all who wait for that."""
+        for progress in self._waiting:
+            progress.advance(amount)
 
     @property
     def is_another_expected(self) -> bool:

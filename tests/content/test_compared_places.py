@@ -187,6 +187,19 @@ async def test_a_comparison_that_goes_on_is_progress(autojump_clock: MockClock) 
         await trio.sleep(1_000)  # what is nearly done goes on
 
 
+async def test_who_waits_for_a_comparison_has_its_progress(autojump_clock: MockClock) -> None:
+    slow = ranged(DATA, chunks=(64 * KIB,), chunk_seconds=8.0)
+    async with reading(sound(DATA), places=[slow]) as setup:
+        setup.reader.open(ONE)
+        await read(setup, 0, 10)
+        async with trio.open_nursery() as nursery:
+            for offset in (20 * MIB, 30 * MIB, 35 * MIB):
+                nursery.start_soon(read, setup, offset, 10)
+        assert setup.source.asked.count(BEGINNING) == 1
+        setup.reader.close(ONE)
+        await trio.sleep(1_000)
+
+
 async def test_what_another_place_sends_is_not_streamed_up_to(autojump_clock: MockClock) -> None:
     async with reading(sound(DATA), places=[ranged(DATA)]) as setup:
         setup.reader.open(ONE)
