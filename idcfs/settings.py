@@ -78,6 +78,10 @@ GOOGLE_LOGIN_COMMAND = "gcloud auth application-default login"
 """What makes such credentials of a user."""
 
 
+_WRAPPING_BYTES = 64 * KIB
+"""What an answer may hold beside the instance."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings:
     """One DICOMweb server and the habits of it that are known beforehand."""
@@ -109,6 +113,11 @@ class ArchiveSettings:
     def spoken_name(self) -> str:
         """What people call it."""
         return self.title or self.name
+
+    def is_too_large(self, size: int | None) -> bool:
+        """Whether an instance of ``size`` bytes, as far as is known, is more than it can send."""
+        most = self.max_response_bytes
+        return most is not None and size is not None and size + _WRAPPING_BYTES > most
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from idcfs import mounts
 from scripts.harness import (
     COMMAND_SECONDS,
     NOWHERE,
+    Failure,
     Mount,
     detach,
     is_mounted,

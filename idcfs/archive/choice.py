@@ -17,7 +17,7 @@ import trio
 from cachetools import LRUCache, TTLCache
 
 from ..errors import Gone, IdcfsError
-from ..settings import KIB, MIB, ArchiveSettings, Policy
+from ..settings import MIB, ArchiveSettings, Policy
 from ..stats import Stats
 from .bucket import BucketArchive
 from .dicomweb import DicomwebArchive
@@ -26,8 +26,6 @@ from .lengths import Lengths
 from .records import SeriesRecord
 from .retrieval import InstanceKey, InstancePlace, Retrieval
 
-_WRAPPING_BYTES = 64 * KIB
-"""What an answer may hold beside the instance."""
 _PREFERRED_SECONDS = 600.0
 """How long an instance that one place could not serve is asked for at the other one first; so with a whole series."""
 _MAX_PREFERRED = 100_000
@@ -189,7 +187,7 @@ class Choice:
             return
         if isinstance(error, Gone):
             self._absent.note_gone(instance)
-        elif self._is_too_large(instance):
+        elif self._settings.is_too_large(instance.size):
             most = (self._settings.max_response_bytes or 0) // MIB
             log.warning("%s is larger than the %d MiB that %s can send", instance, most, self._settings.spoken_name)
 
@@ -208,7 +206,7 @@ class Choice:
             return [self._buckets]
         if self._buckets is None or not self._is_in_bucket(instance) or self._policy == "wado":
             return [self._archive]
-        if self._is_too_large(instance):
+        if self._settings.is_too_large(instance.size):
             return [self._buckets]
         first = self._preferred.get(instance.key)
         if first is None:
@@ -218,10 +216,6 @@ class Choice:
 
     def _is_in_bucket(self, instance: InstanceKey) -> bool:
         return self._buckets is not None and self._buckets.may_hold(instance)
-
-    def _is_too_large(self, instance: InstanceKey) -> bool:
-        most = self._settings.max_response_bytes
-        return most is not None and instance.size is not None and instance.size + _WRAPPING_BYTES > most
 
     def _prefer(self, instance: InstanceKey, place: InstancePlace, why: str) -> None:
         if self._preferred.get(instance.key) is not place:

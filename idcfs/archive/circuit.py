@@ -5,7 +5,8 @@ in a row end without an answer that is about them. Open, it lets one call throug
 any answer closes it, failing makes the next pause twice as long. So clocks that are wrong, quotas that are raised and
 archives that come back are noticed.
 
-One broken instance must not open it: calls for the same path count once, and any answer in between starts anew.
+One broken instance must not open it: calls for the same path count once, and any answer in between starts anew. Nor
+must many that are known to be more than it can send.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class Circuit:
     @property
     def away(self) -> IdcfsError | None:
         """Why it is not worth asking now; None: ask."""
-        if self._error is None or not (self._probe or trio.current_time() < self._asked_again):
+        return self._refusal() if self._probe or trio.current_time() < self._asked_again else None
+
+    def _refusal(self) -> IdcfsError | None:
+        if self._error is None:
             return None
         error = copy(self._error)
         error.args = (f"{self._title} is not asked at present: {error}",)
@@ -111,12 +115,13 @@ class Circuit:
         }
 
     @contextmanager
-    def asking(self, path: str) -> Iterator[None]:
+    def asking(self, path: str, *, is_telling: bool = True) -> Iterator[None]:
         """Ask within, with as many tries as it takes: what is raised at the end tells how the archive is.
 
+        :param is_telling: else a server fault says nothing of the archive: what is wanted is more than it can send.
         :raises IdcfsError: without asking, if that is not worth while.
         """
-        if (away := self.away) is not None:
+        if (away := self.away if is_telling else self._refusal()) is not None:
             self._stats.count("fast_failures")
             raise away
         call = _Call(self.is_open, self._answers)
@@ -126,7 +131,8 @@ class Circuit:
             yield
             self._note_answer(call)
         except IdcfsError as error:
-            self._note(error, path, call)
+            if is_telling or not isinstance(error, Unreachable) or isinstance(error, NoConnection):
+                self._note(error, path, call)
             raise
         finally:
             if self._probe is call:

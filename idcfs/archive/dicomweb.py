@@ -77,6 +77,7 @@ class DicomwebArchive:
     def __init__(self, transport: Transport, archive: ArchiveSettings) -> None:
         self._transport = transport
         self._name = archive.name
+        self._is_too_large = archive.is_too_large
         self._limit = archive.page_limit
         self._working_limit: int | None = None
         self._refused_fields: set[Fields] = set()
@@ -187,7 +188,8 @@ class DicomwebArchive:
             return None
         async with AsyncExitStack() as attempt:
             try:
-                stream = self._transport.stream(path, SINGLE_PART, start, stop, as_range=True)
+                is_telling = not self._is_too_large(size)
+                stream = self._transport.stream(path, SINGLE_PART, start, stop, as_range=True, is_telling=is_telling)
                 answer = await attempt.enter_async_context(stream)
                 body = await open_body(answer, start, stop)
                 if body.size is not None and size not in (None, body.size):
@@ -209,7 +211,8 @@ class DicomwebArchive:
     async def _open_whole(self, stack: AsyncExitStack, instance: DicomwebInstance, path: str) -> InstanceBody:
         resource = _resource(instance)
         may_be_range = self._ranges.known is None and self._ranges.may_send(resource)
-        form, answer = await self._retrieve(stack, path, may_be_range=may_be_range)
+        is_telling = not self._is_too_large(instance.size)
+        form, answer = await self._retrieve(stack, path, may_be_range=may_be_range, is_telling=is_telling)
         try:
             body = await open_body(answer)
         except Refused:
@@ -224,16 +227,20 @@ class DicomwebArchive:
         self._sends_single_parts = not answer.headers.get("content-type", "").lower().startswith("multipart/")
         return body
 
-    async def _retrieve(self, stack: AsyncExitStack, path: str, *, may_be_range: bool) -> tuple[str, Answer]:
+    async def _retrieve(
+        self, stack: AsyncExitStack, path: str, *, may_be_range: bool, is_telling: bool
+    ) -> tuple[str, Answer]:
         """Ask in one form after the other until one is understood.
 
         :param may_be_range: a single part may be asked for as a range of everything.
+        :param is_telling: see ``Circuit``.
         :raises Refused: if none is: the refusal of the first.
         """
         refusals: list[Refused] = []
         for form in self._forms:
             try:
-                stream = self._transport.stream(path, form, as_range=may_be_range and form == SINGLE_PART)
+                as_range = may_be_range and form == SINGLE_PART
+                stream = self._transport.stream(path, form, as_range=as_range, is_telling=is_telling)
                 return form, await stack.enter_async_context(stream)
             except Refused as refusal:
                 if refusal.status not in WRONG_FORM:

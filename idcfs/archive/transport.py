@@ -183,6 +183,7 @@ class Transport:
         stop: int | None = None,
         *,
         as_range: bool = False,
+        is_telling: bool = True,
         kind: Kind = "wado_requests",
     ) -> AsyncIterator[Answer]:
         """The answer to a GET of bytes [start, stop) of what is at ``path``; leaving early stops the transfer.
@@ -191,6 +192,7 @@ class Transport:
         headers before a body that never comes are sent by an archive that is away. Once the body runs, it is the caller
         who watches its progress.
 
+        :param is_telling: see ``Circuit``.
         :raises Gone: before the first byte, as all others: for a 204, 404 or 410.
         :raises IdcfsError: what else ``faults`` makes of an answer, or of none: Refused, AccessDenied, QuotaSpent,
             Unreachable or DeadlinePassed.
@@ -211,7 +213,7 @@ class Transport:
                 raise
             return answer
 
-        async with aclosing(await self._ask(attempt, progress, path)) as answer:
+        async with aclosing(await self._ask(attempt, progress, path, is_telling=is_telling)) as answer:
             yield answer
 
     async def _open(
@@ -268,19 +270,24 @@ class Transport:
             followed += 1
         return response
 
-    async def _ask(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
+    async def _ask(
+        self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str, *, is_telling: bool = True
+    ) -> T:
         """``attempt`` until it works, or attempts or time are used up; not at all while the archive is away."""
-        with self._circuit.asking(path):
-            return await self._ask_in_time(attempt, progress, path)
+        with self._circuit.asking(path, is_telling=is_telling):
+            most = self._settings.max_attempts if is_telling else 1
+            return await self._ask_in_time(attempt, progress, path, most)
 
-    async def _ask_in_time(self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str) -> T:
+    async def _ask_in_time(
+        self, attempt: Callable[[], Awaitable[T]], progress: Progress, path: str, most_attempts: int
+    ) -> T:
         failed: list[Transient] = []
         try:
             with progress.watch(self._where(path)):
                 try:
                     return await attempt()
                 except Transient as fault:
-                    return await self._retry(attempt, fault, failed, progress)
+                    return await self._retry(attempt, fault, failed, progress, most_attempts)
         except Transient as fault:
             raise fault.error from fault.__cause__
         except DeadlinePassed as late:
@@ -289,14 +296,19 @@ class Transport:
             raise error from late.__cause__
 
     async def _retry(
-        self, attempt: Callable[[], Awaitable[T]], fault: Transient, failed: list[Transient], progress: Progress
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        fault: Transient,
+        failed: list[Transient],
+        progress: Progress,
+        most_attempts: int,
     ) -> T:
         """``attempt`` again, which has failed with ``fault``; ``failed`` gets what each repetition was for.
 
         tenacity comes in only here: it costs 0.2 ms even where nothing fails.
         """
         # Of an archive that may be away, one try tells enough; else a walk over many series takes hours to fail.
-        exhausted = stop_after_attempt(self._settings.max_attempts if self._circuit.is_sound else 1)
+        exhausted = stop_after_attempt(most_attempts if self._circuit.is_sound else 1)
 
         def count(state: RetryCallState) -> None:
             self._stats.count("retries")

@@ -116,6 +116,32 @@ async def test_what_says_nothing_of_the_archive_changes_nothing(error: IdcfsErro
     assert archive.circuit.away is None
 
 
+async def test_what_is_more_than_it_can_send_says_nothing_of_it() -> None:
+    archive = Archive(errors.Unreachable("500"))
+    for number in range(2 * FAILURES_IN_A_ROW):
+        with pytest.raises(errors.Unreachable), archive.circuit.asking(f"/{number}", is_telling=False):
+            raise errors.Unreachable("500")
+    assert archive.circuit.is_sound
+    archive.error = None
+    await archive.ask()
+    with pytest.raises(errors.NoConnection), archive.circuit.asking("/x", is_telling=False):
+        raise errors.NoConnection("nobody")
+    assert archive.circuit.is_open
+
+
+async def test_what_is_more_than_it_can_send_does_not_find_out_whether_it_is_back(autojump_clock: MockClock) -> None:
+    archive = Archive(errors.NoConnection("nobody"))
+    await archive.fail()
+    await trio.sleep(100)
+    with (
+        pytest.raises(errors.NoConnection, match="not asked at present"),
+        archive.circuit.asking("/", is_telling=False),
+    ):
+        pytest.fail("asked")
+    archive.error = None
+    await archive.ask()
+
+
 async def test_pauses_double_up_to_a_minute(autojump_clock: MockClock) -> None:
     archive = Archive(errors.NoConnection("nobody there"))
     assert await archive.pauses(400) == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60], abs=0.11)

@@ -123,6 +123,21 @@ async def test_a_missing_instance_is_asked_for_in_one_form_only() -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("start", [0, 10])
+async def test_of_what_is_known_to_be_too_large_for_it_an_archive_may_say_anything(start: int) -> None:
+    replies = [http(500)] * 8
+    async with serving(*replies, http(200, CONTENT, DICOM)) as server, transport_to(server.url) as transport:
+        settings = ArchiveSettings(name="x", base_url=server.url, max_response_bytes=len(CONTENT) + 100_000)
+        archive = DicomwebArchive(transport, settings)
+        for number in range(8):
+            large = Key(instance_uid=f"1.{number}", size=50_000_000)
+            with pytest.raises(errors.Unreachable):
+                async with archive.fetch(large, start):
+                    pass
+        assert len(server.requests) == 8
+        assert await fetched(archive) == (len(CONTENT), CONTENT)
+
+
 async def test_the_size_is_known_before_the_content_has_come() -> None:
     beginning = WHOLE[:300]
     reply = raw(TYPE, *[beginning[at : at + 1] for at in range(300)], then="hang", pause_seconds=0.0001)
