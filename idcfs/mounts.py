@@ -56,6 +56,8 @@ class Mount:
     device: str
     """major:minor"""
     filesystem_type: str
+    owner: int | None = None
+    """Who has mounted it; of filesystems of FUSE it is known."""
 
 
 def mounts() -> list[Mount]:
@@ -65,7 +67,16 @@ def mounts() -> list[Mount]:
         fields, dash, rest = line.partition(b" - ")
         if dash:
             device, path = fields.split(b" ")[2], fields.split(b" ")[4]
-            found.append(Mount(Path(os.fsdecode(_plain(path))), device.decode(), os.fsdecode(rest.split(b" ")[0])))
+            kind, _, options = rest.split(b" ")[:3]
+            owner = re.search(rb"(?:^|,)user_id=(\d+)", options)
+            found.append(
+                Mount(
+                    Path(os.fsdecode(_plain(path))),
+                    device.decode(),
+                    os.fsdecode(kind),
+                    int(owner[1]) if owner else None,
+                )
+            )
     return found
 
 
@@ -78,6 +89,11 @@ def mount_at(path: Path) -> Mount | None:
 def idcfs_mounts() -> list[Path]:
     """Mountpoints of every idcfs."""
     return [mount.path for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
+
+
+def own_idcfs_mounts() -> list[Path]:
+    """Mountpoints of every idcfs that this user has mounted."""
+    return [one.path for one in mounts() if one.filesystem_type == FILESYSTEM_TYPE and one.owner == os.geteuid()]
 
 
 def topmost() -> dict[Path, Mount]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from ..config import Configured, elsewhere, is_given
 from ..console import Place
 from ..settings import PACKAGED
 
+_NEEDS_NO_QUOTES = re.compile(r"(?:~?/)?[A-Za-z0-9_.][A-Za-z0-9_.,/@%+=:-]*", re.ASCII)
+"""What is one word to every shell, and nothing else: bash puts what it is offered into the command line as it is, where
+``$(…)`` in the name of a directory would be run."""
+
 
 class Mountpoint(Place):
-    """The path of a mount: the shell completes those there are; nobody is asked whether he answers."""
+    """The path of a mount: the shell completes one's own; nobody is asked whether he answers."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Called by click, with what has been typed so far."""
@@ -56,13 +61,13 @@ def _collections(index: str, cache_dir: Path) -> Iterator[str]:
 
 
 def _places(incomplete: str) -> Iterator[str]:
-    """Mounts as the user writes paths: from the home directory on, where that was typed."""
+    """The user's mounts as users write paths: from the home directory on, where that was typed."""
     home = os.path.expanduser("~")
-    for place in map(str, mounts.idcfs_mounts()):
+    for place in map(str, mounts.own_idcfs_mounts()):
         in_home = incomplete.startswith("~/") and place.startswith(home + "/")
         yield "~" + place.removeprefix(home) if in_home else place
 
 
 def _starting_with(incomplete: str, values: Iterable[str]) -> list[CompletionItem]:
     found = sorted({value for value in values if value.startswith(incomplete)})
-    return [CompletionItem(value) for value in found if value.isprintable()]  # bash's protocol is lines
+    return [CompletionItem(value) for value in found if _NEEDS_NO_QUOTES.fullmatch(value)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shlex
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from idcfs import mounts
+from idcfs.commands import completing
 from idcfs.namespace.index import catalog_path
 from idcfs.settings import PACKAGED
-from tests.mount.commands import idcfs
+from tests.mount.commands import idcfs, read_terminal
 from tests.mount.conftest import NOWHERE, MountMaker
+from tests.unprivileged import NOBODY
+from tests.waiting import PATIENCE_SECONDS
 
 
 def completed(*words: str) -> list[str]:
@@ -77,6 +82,54 @@ def test_collections_of_the_index_that_the_settings_name(
     assert completed(*words) == []
     file.write_text("nonsense")
     assert completed(*words) == []
+
+
+def typed(line: str, cwd: Path) -> None:
+    """Somebody types ``line``, Tabs in it, into bash at a terminal, and then leaves."""
+    terminal, other = pty.openpty()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        cwd=cwd,
+        env={**os.environ, "PATH": path, "TERM": "dumb", "HISTFILE": ""},
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        start_new_session=True,
+    ) as bash:
+        os.close(other)
+        os.write(terminal, f'eval "$(idcfs completion bash)"\n{line}\nexit\n'.encode())
+        while read_terminal(terminal):
+            pass
+        bash.wait(PATIENCE_SECONDS)
+    os.close(terminal)
+
+
+def test_no_directorys_name_is_run_in_a_shell_that_completes_it(
+    mount: MountMaker, sample_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    mount(NOWHERE, "--index", sample_index, at="there/x$(touch ran)")
+    typed(f"idcfs status {tmp_path.resolve()}/there/\t", tmp_path)
+    mount(NOWHERE, "--index", sample_index, at="plain")
+    typed(f"idcfs status {tmp_path.resolve()}/pl\t>said", tmp_path)
+    assert not (tmp_path / "ran").exists()
+    assert str(tmp_path.resolve() / "plain") in (tmp_path / "said").read_text()
+
+
+def test_what_a_shell_might_run_is_not_offered() -> None:
+    offered = ["/a;b", "/a'b", '/a"b', "/a*", "/a\\b", "/ü", "a b", "$(id)", "`id`", "=id", "~id", "-f", "%1"]
+    offered += ["x\ny", "{a,b}", "tcga_luad", "4d-lung"]
+    assert [one.value for one in completing._starting_with("", offered)] == ["4d-lung", "tcga_luad"]
+
+
+def test_mounts_of_others_are_not_offered(
+    mount: MountMaker, sample_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    assert made.path in mounts.own_idcfs_mounts()
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert made.path not in mounts.own_idcfs_mounts()
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
