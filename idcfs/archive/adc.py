@@ -12,8 +12,10 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -27,6 +29,7 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import AccessDenied, IdcfsError, Unreachable, UsageError
 from ..logs import keep_secrets
+from ..mounts import in_thread
 from ..settings import GOOGLE_LOGIN_COMMAND, GOOGLE_PLACES, MIB
 from .bounded import Bounded
 from .faults import Transient, excerpt
@@ -34,6 +37,8 @@ from .faults import Transient, excerpt
 SCOPE = "https://www.googleapis.com/auth/cloud-healthcare"
 LOOKUP_SECONDS = 10.0
 """How long one request may take that finds credentials, where finding them takes requests."""
+FIND_SECONDS = 20.0
+"""How long finding them may take in all: a file may be on a disk that hangs, or a pipe that nobody writes to."""
 _MAX_ANSWER_BYTES = 1 * MIB
 """A token is 2 KiB at most."""
 _MTLS_NAMES = ("oauth2", "sts", "iamcredentials")
@@ -94,12 +99,16 @@ class Login:
 def find_login(quota_project: str | None) -> Login:
     """The Application Default Credentials of this user and machine; ``quota_project`` overrides theirs.
 
-    :raises UsageError: if there are none, or none that can be used.
+    :raises UsageError: if there are none, or none that can be used, or if that is not known within 20 s.
     """
     keep_secrets()  # what goes wrong, we say
     # Off Google's machines the search ends with asking their metadata server, by default for up to 12 s.
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
-    credentials = _find(quota_project)
+    finding = in_thread(partial(_find, quota_project))
+    wait([finding], FIND_SECONDS)
+    if not finding.done():
+        raise _unusable(f"they were not found within {FIND_SECONDS:g} s")
+    credentials = finding.result()
     login = Login(credentials, quota_project)
     if isinstance(credentials, UserCredentials) and not login.quota_project:
         log.warning("the Google login names no quota project: if requests are refused, give --quota-project")
@@ -116,11 +125,14 @@ def _find(quota_project: str | None) -> Any:
         reason = _described(error) if isinstance(error, GoogleAuthError | OSError) else "they are in no known form"
         if "were not found" in reason:
             reason = "there are none"
-        raise UsageError(
-            f"no Google credentials can be used: {reason}; {_advice(reason)}, "
-            "or use --archive proxy, which needs no login"
-        ) from None
+        raise _unusable(reason) from None
     return credentials
+
+
+def _unusable(reason: str) -> UsageError:
+    return UsageError(
+        f"no Google credentials can be used: {reason}; {_advice(reason)}, or use --archive proxy, which needs no login"
+    )
 
 
 def _project_of(credentials: Any) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from idcfs.archive import adc
 from idcfs.archive.adc import find_login
 from idcfs.archive.faults import Transient
 from idcfs.errors import AccessDenied, Unreachable, UsageError
@@ -70,6 +71,18 @@ def test_the_quota_project_is_the_one_asked_for_else_what_google_auth_finds(
     if environment:
         monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", environment)
     assert find_login(asked).quota_project == sent
+
+
+def test_credentials_that_do_not_come_are_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "key.json"
+    os.mkfifo(pipe)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(pipe))
+    monkeypatch.setattr(adc, "FIND_SECONDS", 0.2)
+    with pytest.raises(UsageError, match=r"not found within 0\.2 s; .* replace the file that GOOGLE_APPLICATION_CRED"):
+        find_login(None)
+    os.close(os.open(pipe, os.O_WRONLY))  # which lets the thread end
 
 
 @pytest.mark.parametrize(
