@@ -250,7 +250,7 @@ def mounted(adapter: Adapter, mountpoint: Path, options: Collection[str], source
     :param source_name: what the mount table has in the place of a device.
     :raises IdcfsError: if the kernel or libfuse refuses, with what libfuse says.
     """
-    name = source_name.replace("\\", r"\\")  # libfuse reads escapes
+    name = source_name.replace("\\", r"\\").replace(",", r"\,")  # libfuse reads escapes
     said: list[str] = []
     try:
         with _stderr_into(said):

@@ -22,6 +22,8 @@ FUSE_OPTIONS = frozenset(
 
 Not ``subtype``: commands find the mount by its type.
 """
+MOST_NAME_BYTES = 2_048
+"""Of what stands in the place of a device: the kernel takes less than a page, with what libfuse escapes in it."""
 _MOST_ID = 2**32 - 2
 """The largest that the kernel has; the one above it means "none"."""
 
@@ -39,12 +41,13 @@ class FuseOptions:
     """What the mount table has in the place of a device."""
 
 
-def parse_fuse_options(texts: tuple[str, ...]) -> FuseOptions:
-    """What ``-o a,b=c -o d`` says; of what is said twice, the last.
+def parse_fuse_options(texts: tuple[str, ...], source_name: str | None = None) -> FuseOptions:
+    """What ``-o a,b=c -o d`` says; of what is said twice, or to the contrary (``suid,nosuid``), the last.
 
+    :param source_name: what the mount table has in the place of a device, unless ``fsname=`` says otherwise.
     :raises UsageError: for an option that does not exist, or has a wrong value.
     """
-    flags: list[str] = []
+    flags: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name, value in _single(texts):
         if name in _VALUES:
@@ -56,10 +59,11 @@ def parse_fuse_options(texts: tuple[str, ...]) -> FuseOptions:
         elif value is not None:
             raise UsageError(f"-o {name}={value}: {name} takes no value")
         else:
-            flags.append(name)
-    source_name = values.pop("fsname", SOURCE_NAME)
-    for_libfuse = tuple(flag for flag in flags if flag != _NONEMPTY)
-    return FuseOptions(for_libfuse, _NONEMPTY in flags, Owner(**values), source_name)
+            about = name.removeprefix("no")
+            flags[about if about in FUSE_OPTIONS else name] = name
+    shown = values.pop("fsname", source_name or SOURCE_NAME)
+    may_hide_files = flags.pop(_NONEMPTY, None) is not None
+    return FuseOptions(tuple(flags.values()), may_hide_files, Owner(**values), shown)
 
 
 def _single(texts: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
@@ -96,6 +100,8 @@ def _umask(name: str, value: str) -> int:
 def _source_name(name: str, value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise UsageError(f"-o {name}={value}: give the name that 'df' and 'mount' are to show")
+    if len(value.encode()) > MOST_NAME_BYTES:
+        raise UsageError(f"-o {name}: give a name of at most {MOST_NAME_BYTES:,} bytes")
     return value
 
 

@@ -86,8 +86,7 @@ def _words(spec: str, texts: list[str], known: Mapping[str, click.Option], *, sl
     :raises UsageError: for what cannot be said in them.
     """
     yield f"--archive={spec}"
-    if "," not in spec:
-        yield f"--options=fsname={spec}"  # by which 'mount -a' knows that it is mounted
+    yield f"--source-name={spec}"  # by which 'mount -a' knows that it is mounted
     known = {name: option for name, option in known.items() if name not in ("archive", "options")}
     for text in texts:
         for word in _split(text):
@@ -97,6 +96,8 @@ def _words(spec: str, texts: list[str], known: Mapping[str, click.Option], *, sl
             if name.replace("_", "-") in known:
                 yield _option(name, value if equals else None, known[name.replace("_", "-")])
             elif name in OPTIONS:
+                if "," in word:  # it would be taken for several
+                    raise UsageError(f"-o {word}: no comma can stand in {name}")
                 yield f"--options={word}"
             elif not sloppy or name == "remount":
                 raise UsageError(_unknown(name, [*known, *OPTIONS]))

@@ -18,7 +18,7 @@ import platformdirs
 from . import mounts
 from .cohort import Cohort, take_manifest
 from .errors import UsageError
-from .fuse_options import parse_fuse_options
+from .fuse_options import MOST_NAME_BYTES, parse_fuse_options
 from .layout import parse_layout
 from .settings import (
     AWS,
@@ -90,6 +90,7 @@ class MountOptions(TypedDict):
     offline: bool
     timeout: float
     fuse_options: tuple[str, ...]
+    source_name: str | None
     metrics_port: int | None
 
 
@@ -103,7 +104,7 @@ def mount_settings(mountpoint: Path, given: MountOptions, *, foreground: bool) -
         raise UsageError(f"--index is empty: give {PACKAGED}, {QIDO} or the path of a parquet file")
     mountpoint = mounts.absolute(mountpoint)
     timeout = timeout_seconds(given["timeout"])
-    fuse = parse_fuse_options(given["fuse_options"])
+    fuse = parse_fuse_options(given["fuse_options"], given["source_name"])
     cache_dir = _cache_dir(given["cache_dir"], mountpoint)
     archive = archive_settings(given["archive"], given["idc_version"], given["google_store"], given["quota_project"])
     return MountSettings(
@@ -178,6 +179,8 @@ def archive_settings(
             has_daily_quota=True,
             is_idcs=True,
         )
+    if len(text) > MOST_NAME_BYTES:
+        raise UsageError(f"--archive: a URL has at most {MOST_NAME_BYTES:,} characters")
     netloc = _netloc(text)
     if "@" in netloc:
         raise UsageError("--archive: a password in a URL ends up in process lists and logs, so it is not taken")

@@ -73,3 +73,14 @@ def test_a_mount_may_be_called_by_another_name() -> None:
 
 def test_these_alone_have_a_value() -> None:
     assert {"uid", "gid", "umask", "fsname"} == OPTIONS - FUSE_OPTIONS
+
+
+def test_of_options_to_the_contrary_the_last_counts() -> None:
+    assert parse_fuse_options(("suid,nosuid", "noexec", "exec,nodev,dev")).flags == ("nosuid", "exec", "dev")
+    assert parse_fuse_options(("nosuid,suid",)).flags == ("suid",)
+
+
+def test_a_name_is_no_longer_than_the_kernel_takes() -> None:
+    assert parse_fuse_options(("fsname=" + 2_048 * "x",)).source_name == 2_048 * "x"
+    with pytest.raises(UsageError, match=r"^-o fsname: give a name of at most 2,048 bytes$"):
+        parse_fuse_options(("fsname=" + 1_025 * "\u00fc",))

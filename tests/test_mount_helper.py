@@ -51,18 +51,18 @@ VALUES = {
     "log-level": "debug",
 }
 FLAGS = {"exact-sizes", "offline"}
-NONE_OF_ITS_OWN = {"archive", "options", "foreground"}
-"""What stands before the directory, what ``-o`` is, and what mount(8) would wait for."""
+NONE_OF_ITS_OWN = {"archive", "options", "foreground", "source-name"}
+"""What stands before the directory, twice, what ``-o`` is, and what mount(8) would wait for."""
 
 
 def test_every_option_of_mount_can_be_said() -> None:
     known = {word[2:]: one for one in mount.params for word in one.opts if word.startswith("--")}
     assert set(known) == set(VALUES) | FLAGS | NONE_OF_ITS_OWN
-    settable = {name: one for name, one in known.items() if name != "foreground"}
+    settable = {name: one for name, one in known.items() if name not in ("foreground", "source-name")}
     for name in (*VALUES, *FLAGS):
         text = f"{name}={VALUES[name]}" if name in VALUES else name
         for written in (text, text.replace("-", "_", name.count("-"))):
-            (word,) = list(mount_helper._words("a,b", [written], settable, sloppy=False))[1:]  # type: ignore[arg-type]
+            (word,) = list(mount_helper._words("a", [written], settable, sloppy=False))[2:]  # type: ignore[arg-type]
             assert word == f"--{text}"
 
 
@@ -97,7 +97,7 @@ def test_a_name_is_no_path(
 ) -> None:
     code, out, err = ended(monkeypatch, capsys, spec, "/mnt/idc", "-fv")
     assert (code, err) == (0, "")
-    assert shlex.split(out)[2:4] == [f"--archive={archive}", f"--options=fsname={archive}"]
+    assert shlex.split(out)[2:4] == [f"--archive={archive}", f"--source-name={archive}"]
 
 
 @pytest.mark.parametrize(
@@ -154,3 +154,21 @@ def test_the_package_installs_it() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["mount.idcfs"].partition(":")
     assert getattr(importlib.import_module(module), name) is mount_helper.main
+
+
+@pytest.mark.parametrize("option", [r"fsname=a\,allow_other", '"uid=0,allow_other"'])
+def test_a_comma_in_a_value_makes_no_further_option(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ended(monkeypatch, capsys, "proxy", "/mnt/idc", "-fv", "-o", option)
+    assert (code, out, err.count("no comma can stand in")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("spec", ["", "a\nb", "http://h/" + 5_000 * "x"])
+def test_what_is_no_archive_is_refused_as_one(
+    spec: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ended(monkeypatch, capsys, spec, "/mnt/idc", "-f")
+    assert (code, out) == (2, "")
+    assert err.startswith("idcfs: --archive")
+    assert len(err) < 300

@@ -142,6 +142,8 @@ OPTIONS = (
         help="Mount options, such as allow_other or nonempty; uid=, gid= and umask= say whose everything is "
         "shown to be.",
     ),
+    # What mount(8) calls the mount: beside -o, for what is given there replaces all that the settings say of it.
+    click.Option(["--source-name"], hidden=True),
     click.Option(
         ["--metrics-port"],
         metavar="N",
@@ -160,7 +162,7 @@ OPTIONS = (
 )
 """The options of ``idcfs mount``, in the order in which ``--help`` shows them."""
 
-SETTINGS = {long_name(one): one for one in OPTIONS if one.name != "foreground"}
+SETTINGS = {long_name(one): one for one in OPTIONS if one.name != "foreground" and not one.hidden}
 """Those that may be set for good, by their long names without dashes; how one command is run is no setting."""
 
 

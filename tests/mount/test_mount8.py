@@ -125,7 +125,7 @@ def test_a_value_may_be_of_the_file(machine: Machine, place: Path) -> None:
 def test_fake_mounts_nothing_but_looks(machine: Machine, place: Path) -> None:
     done = machine.run("mount", "-f", "-v", "-t", "idcfs", NOWHERE, place, "-o", "offline,ro,umask=027")
     assert done.returncode == 0
-    assert f"idcfs mount --archive={NOWHERE} --options=fsname={NOWHERE} --options=ro --offline" in done.stdout
+    assert f"idcfs mount --archive={NOWHERE} --source-name={NOWHERE} --options=ro --offline" in done.stdout
     done = machine.run("mount", "-f", "-t", "idcfs", NOWHERE, place, "-o", "cache_size=much")
     assert (done.returncode, done.stderr) == (
         2,
@@ -190,6 +190,23 @@ def test_what_is_no_archive_and_what_is_taken_is_told(machine: Machine, place: P
 def test_the_table_of_mounts_has_the_name_that_is_given(machine: Machine, place: Path) -> None:
     assert machine.mount(NOWHERE, place, r"fsname=all of it a\\b").returncode == 0
     assert machine.run("findmnt", "-no", "SOURCE", place).stdout == "all of it a\\b\n"
+
+
+def test_what_the_settings_say_of_mount_options_holds(machine: Machine, place: Path) -> None:
+    file = machine.home / "config" / "idcfs" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("options = 'umask=027'")
+    assert machine.mount(NOWHERE, place).returncode == 0
+    assert place.stat().st_mode & 0o777 == 0o550
+
+
+def test_an_archive_with_a_comma_is_mounted_once(machine: Machine, place: Path) -> None:
+    fstab = machine.fstab((f"{NOWHERE}/a,allow_other", place, f"index={machine.index}"))
+    for _ in range(2):
+        done = machine.run("mount", "-a", "-T", fstab)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert machine.run("findmnt", "-no", "SOURCE", place).stdout == f"{NOWHERE}/a,allow_other\n"
+    assert "allow_other" not in machine.run("findmnt", "-no", "OPTIONS", place).stdout
 
 
 def test_make_installs_the_link(machine: Machine) -> None:
