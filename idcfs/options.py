@@ -186,7 +186,7 @@ def archive_settings(
         raise UsageError("--archive: a password in a URL ends up in process lists and logs, so it is not taken")
     if not _is_base_url(text):
         raise UsageError(
-            f"--archive {text!r}: give proxy, google or the URL of a DICOMweb server (http:// or https://)"
+            f"--archive {_without_secrets(text)!r}: give proxy, google or the URL of a DICOMweb server (http:// or https://)"
         )
     return ArchiveSettings(name=netloc, base_url=text.rstrip("/"))
 
@@ -292,8 +292,8 @@ def _bucket_settings(text: str) -> BucketSettings:
 
 
 def _without_secrets(url: str) -> str:
-    """``url`` as it may be shown: a password may stand before the host, a key behind the question mark."""
-    return re.sub(r"//.*@", "//…@", url.partition("?")[0])
+    """What was given for a URL, as it may be shown: all before an ``@`` may be a password, a key behind a ``?``."""
+    return re.sub(r"^(\w+:/+|//)?.*@", r"\1…@", re.split("[?#]", url)[0], flags=re.DOTALL)
 
 
 def _is_base_url(text: str) -> bool:

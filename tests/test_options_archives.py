@@ -250,3 +250,20 @@ def test_the_proxy_may_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError) as refused:
             options.source_settings("auto", secret, exact_sizes=False, archive=PROXY, index="packaged")
         assert "hunter2" not in f"{raised.value} {refused.value}"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("http://host/x?key=hunter2", "http://host/x#hunter2", "ftp://me:hunter2@host/", "//me:hunter2@host/"),
+        *("me:hunter2@host", "http:/me:hunter2@host/", "http://me:hun\nter2hunter2@host"),
+    ],
+)
+def test_no_secret_is_shown(given: str) -> None:
+    for use in (
+        lambda: options.archive_settings(given),
+        lambda: options.source_settings("auto", given, exact_sizes=False, archive=PROXY, index="packaged"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            use()
+        assert "ter2" not in str(refused.value)
