@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import platformdirs
 from click.core import ParameterSource
 
+from . import xdg
 from .errors import UsageError
 from .nearest import did_you_mean
 
@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 def config_file() -> Path:
     """The user's file of settings (XDG); it need not be there."""
-    return platformdirs.user_config_path("idcfs") / "config.toml"
+    return xdg.config() / "config.toml"
 
 
 def options_of(command: click.Command) -> list[click.Option]:

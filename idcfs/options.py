@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TypedDict
 from urllib.parse import urlsplit
 
-import platformdirs
-
-from . import mounts
+from . import mounts, xdg
 from .cohort import Cohort, take_manifest
 from .errors import UsageError
 from .fuse_options import MOST_NAME_BYTES, parse_fuse_options
@@ -374,7 +372,7 @@ def timeout_seconds(seconds: float) -> float:
 
 def default_cache_dir() -> Path:
     """Where catalogs and caches live (XDG)."""
-    return platformdirs.user_cache_path("idcfs")
+    return xdg.cache()
 
 
 def log_file(mountpoint: Path) -> Path:
@@ -387,4 +385,4 @@ def log_file(mountpoint: Path) -> Path:
         digest = hashlib.blake2b(os.fsencode(mountpoint), digest_size=4).hexdigest()
         shown = re.sub(r"[^\w.-]+", "-", plain).strip("-") or "root"
         plain = f"{shown.encode()[-_LOG_NAME_BYTES:].decode(errors='ignore')}+{digest}"
-    return platformdirs.user_state_path("idcfs") / f"{plain}.log"
+    return xdg.state() / f"{plain}.log"

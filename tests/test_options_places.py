@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 from pathlib import Path
 
 import pytest
 
 from idcfs import options
+from idcfs.cli import main
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,19 @@ def test_no_two_mountpoints_have_the_same_log() -> None:
     assert len(set(names)) == len(names)
     assert names[2] == "a-b-c.log"
     assert re.fullmatch(r"a-b-c\+[0-9a-f]{8}\.log", names[0])
+
+
+@pytest.mark.parametrize("words", [["config"], ["doctor", "--offline"], ["cache", "info"], ["mount", "/tmp/none"]])
+def test_who_has_no_home_is_told_so(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("idcfs: you have no home directory: set HOME, or")
