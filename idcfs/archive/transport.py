@@ -27,8 +27,9 @@ from tenacity import (
     wait_random,
 )
 
+from .. import network
 from ..deadline import Progress
-from ..errors import DeadlinePassed, IdcfsError, Refused
+from ..errors import DeadlinePassed, IdcfsError, Refused, UsageError
 from ..settings import DICOM_JSON, KIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import dicomjson, faults
@@ -72,8 +73,13 @@ class Transport:
         build_client = partial(self._build_client, auth)
         # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
         self._origin = _direct_origin(archive.base_url) if wire is None else None
-        self._direct = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
-        self._indirect = build_client(wire)
+        network.check()
+        try:
+            self._direct = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
+            self._indirect = build_client(wire)
+        except (ValueError, ImportError, OSError, httpx.InvalidURL):  # its words may have a password in them
+            variables = ", ".join(network.VARIABLES)
+            raise UsageError(f"what the environment says in {variables} cannot all be used") from None
         # The random share keeps readers that failed together from coming back together.
         initial, longest = settings.backoff_initial_seconds, settings.backoff_max_seconds
         self._backoff = wait_exponential(multiplier=initial, max=longest) + wait_random(0, initial)

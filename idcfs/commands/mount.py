@@ -14,7 +14,7 @@ from typing import Unpack, cast
 
 import click
 
-from .. import logs, mounts, notify, options
+from .. import logs, mounts, network, notify, options
 from ..console import Place, say
 from ..daemon import run_detached
 from ..settings import GOOGLE_PLACES, PACKAGED, QIDO, MountSettings
@@ -37,6 +37,8 @@ def mount(mountpoint: Path, foreground: bool, log_level: str, **given: Unpack[op
     -f may be set in ~/.config/idcfs/config.toml or in the environment: see 'idcfs config'.
     """
     settings = options.mount_settings(mountpoint, given, foreground=foreground)
+    if not settings.offline:
+        network.check()
     _fix_google_places()
     lock = options.log_file(settings.mountpoint).with_suffix(".lock")
     with contextlib.closing(settings.cohort):

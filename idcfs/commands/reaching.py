@@ -53,6 +53,8 @@ def _archive_remedy(settings: ArchiveSettings, error: IdcfsError) -> str:
     match error:
         case NoConnection() | DeadlinePassed():
             return "check the network, the address and HTTPS_PROXY; what is cached works with --offline"
+        case UsageError():
+            return "mend or unset it"
         case AccessDenied() if settings.google_login:
             return f"{GOOGLE_LOGIN_COMMAND}; may that account use the store, and --quota-project?"
         case AccessDenied():
