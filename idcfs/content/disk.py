@@ -36,6 +36,8 @@ _RETRY_SECONDS = 10.0
 """How long it is taken for true that what could not be kept cannot be kept."""
 _READS_AT_ONCE = 8
 """Enough to keep an SSD busy; more only take threads."""
+_LOOKS = 10
+"""So often a series is looked up whose blocks are being written: a batch of those takes as long as many looks."""
 
 T = TypeVar("T")
 
@@ -94,15 +96,26 @@ class DiskTier:
     async def _look_up(self, key: Key) -> None:
         content, _ = key
         if (store := self._store) is not None and key not in self._known and not self._known.has_series(content):
-            found = await self._in_time(partial(store.look_up_series, content, _SERIES_BLOCKS))
-            self._forget_if_anew()
+            found = await self._looked_up(content, partial(store.look_up_series, content, _SERIES_BLOCKS))
             self._known.learn_series(content, found)
         if (store := self._store) is None or key in self._known or self._known.learn_from_series(key):
             return
-        digests = await self._in_time(partial(store.look_up, key))
-        self._forget_if_anew()
+        digests = await self._looked_up(content, partial(store.look_up, key))
         if digests is not None:
             self._known.learn(key, digests)
+
+    async def _looked_up(self, content: str, look: Callable[[], T]) -> T | None:
+        """What ``look`` finds of a series in the index; None if that cannot be told.
+
+        Again, if a block of it has been written meanwhile, which it may have missed.
+        """
+        for _ in range(_LOOKS):
+            self._known.begin_look_up(content)
+            found = await self._in_time(look)
+            self._forget_if_anew()
+            if self._known.is_still_so:
+                return found
+        return None
 
     def has(self, key: Key, block: int) -> bool:
         """Whether a block is kept, as far as is known from ``load`` and ``put``."""

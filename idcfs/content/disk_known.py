@@ -31,6 +31,7 @@ class Known:
         """Instances of which nothing is kept."""
         self._series: TTLCache[str, dict[Key, Digests] | None] = TTLCache(_SERIES, KEPT_SECONDS)
         """By content, as they were looked up; None: too long for that."""
+        self._looked_up: str | None = None  # the series that is being looked up, unless a block of it was added since
 
     def __contains__(self, key: Key) -> bool:
         """Whether it is known what is kept of an instance."""
@@ -47,6 +48,15 @@ class Known:
     def has_series(self, content: str) -> bool:
         """Whether a series has been looked up lately."""
         return content in self._series
+
+    def begin_look_up(self, content: str) -> None:
+        """A series, or an instance of it, is looked up; one at a time is."""
+        self._looked_up = content
+
+    @property
+    def is_still_so(self) -> bool:
+        """Whether what has been looked up holds: no block of that series was added meanwhile."""
+        return self._looked_up is not None
 
     def learn_series(self, content: str, found: dict[Key, Digests] | None) -> None:
         """What is kept of a series; None where each of its instances has to be looked up."""
@@ -70,6 +80,8 @@ class Known:
 
     def add(self, block: NewBlock) -> None:
         """A block is kept now."""
+        if block.key[0] == self._looked_up:
+            self._looked_up = None
         if block.key in self:
             self._kept.setdefault(block.key, {})[block.number] = block.digest
             self._absent.pop(block.key, None)
