@@ -114,7 +114,7 @@ def mounted(
     :param env: all that it finds in its environment, but where its log goes; None: what is here.
     :raises Failure: if it cannot be mounted, or has to be taken off by force.
     """
-    if is_mounted(mountpoint):  # by somebody else, and not to be taken off here
+    if is_mounted(mountpoint) and not mounts.is_stale(mountpoint):  # somebody else's, not to be taken off here
         raise Failure(f"something is mounted at {mountpoint} already: take it off first, or choose another place")
     command = [*IDCFS, "mount", mountpoint, *options]
     pid = 0
