@@ -5,19 +5,45 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 from . import mounts
 from .errors import AccessDenied, IdcfsError, UsageError
-from .settings import STATUS_NAME
+from .settings import MIB, STATUS_NAME
 
 ATTRIBUTE_PREFIX = "user.idc."
 """Before the names of a mount's extended attributes."""
 
+_MOST_BYTES = 16 * MIB
+"""More than any mount says of itself; that of somebody else's filesystem that calls itself idcfs may have no end."""
+_SHAPE: dict[str, Any] = {
+    "pid": range(1, 2**22 + 1),  # what Linux has at most
+    "started": range(2**35),  # of which years can be told
+    **dict.fromkeys(("idcfs", "mountpoint", "archive", "url", "content", "index", "cache_dir"), str),
+    **dict.fromkeys(("buckets", "bucket_url?", "log_file?"), str | None),
+    "offline": bool,
+    "layout?": str,
+    "metrics_port?": int | None,
+    "cohort?": (None, {"collections?": (None, [str]), "where?": str | None, "manifest?": str | None}),
+    "counters": {
+        **dict.fromkeys(("hits", "misses", "bytes_from_archive", "bytes_from_buckets", "errors"), int),
+        **dict.fromkeys(("open_files", "running_downloads", "disk_cache_capacity", "disk_unkept"), int),
+    },
+    "circuits?": [
+        {"archive": str, "open": bool, "quota": bool, "why": str | None, "until": (None, range(2**35))},
+    ],
+    "downloads?": [{"uid": str, "got": int, "size": int | None}],
+}
+"""What this version's commands understand of what a mount says: types, by name; with ``?`` what may be missing.
+
+Who has mounted it, another version or somebody else, may have it say anything.
+"""
 _GLANCE_SECONDS = 2.0
 """How long is waited for mounts that nobody has asked about; those that live answer within milliseconds."""
 
@@ -38,16 +64,17 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
     """What the idcfs at ``mountpoint`` says of itself.
 
     :raises AccessDenied: if it is another user's.
+    :raises UsageError: if it does not say what this version understands.
     :raises IdcfsError: if it does not answer.
     """
     try:
         return mounts.ask(mountpoint, partial(_status_of, mountpoint))
     except PermissionError:
         raise AccessDenied(f"the idcfs at {mountpoint} belongs to another user") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise IdcfsError(
-            f"the idcfs at {mountpoint} does not answer ({reason}): 'idcfs umount --lazy {mountpoint}' detaches it"
+            f"the idcfs at {mountpoint} does not answer ({error.strerror}): "
+            f"'idcfs umount --lazy {mountpoint}' detaches it"
         ) from None
 
 
@@ -116,6 +143,43 @@ def mounts_using(cache_dir: Path) -> list[Path]:
 
 
 def _status_of(mountpoint: Path) -> dict[str, Any]:
-    report = json.loads((mountpoint / STATUS_NAME).read_bytes())
-    assert isinstance(report, dict)
-    return report
+    """:raises UsageError: if it is not what this version understands."""
+    with (mountpoint / STATUS_NAME).open("rb", buffering=0) as file:
+        text = b"".join(_pieces(file))
+    with suppress(ValueError, RecursionError):  # no JSON, or too deep
+        report = json.loads(text)
+        if _fits(report, _SHAPE) and all(type(value) is int for value in report["counters"].values()):
+            return cast("dict[str, Any]", report)
+    raise UsageError(f"the idcfs at {mountpoint} is of another version: mount it anew")
+
+
+def _pieces(file: FileIO) -> Iterator[bytes]:
+    """Up to somewhat more than is read at most: what has been cut off is no JSON."""
+    size = 0
+    while size < _MOST_BYTES and (piece := file.read(MIB)):
+        size += len(piece)
+        yield piece
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether ``value``, of JSON, is of ``shape``.
+
+    That is a type; a range of whole numbers; a list of one shape; a dictionary of shapes; or several in a tuple.
+    """
+    match shape:
+        case dict():
+            return isinstance(value, dict) and all(_has(value, name, inner) for name, inner in shape.items())
+        case list():
+            return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
+        case tuple():
+            return any(_fits(value, one) for one in shape)
+        case range():
+            return type(value) is int and value in shape
+        case None:
+            return value is None
+    return isinstance(value, shape)
+
+
+def _has(value: dict[str, Any], name: str, shape: Any) -> bool:
+    plain = name.removesuffix("?")
+    return _fits(value[plain], shape) if plain in value else plain != name

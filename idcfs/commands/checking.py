@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import mounts, options
-from ..errors import AccessDenied, IdcfsError
+from ..errors import AccessDenied, IdcfsError, UsageError
 from ..running import read_status
 from ..settings import BLOCKS_NAME, GIB
 from .finding import Finding
@@ -211,6 +211,8 @@ def mounted(place: Path) -> Finding:
         report = read_status(place)
     except AccessDenied:
         return Finding.ok(check, f"{place} belongs to another user")
+    except UsageError:
+        return Finding.warn(check, f"{place} is of another version", f"idcfs umount {quoted}, and mount it anew")
     except IdcfsError:
         return Finding.fail(check, f"{place} does not answer", f"idcfs umount --lazy {quoted}")
     away = [one for one in report.get("circuits", []) if one["open"]]

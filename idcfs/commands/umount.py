@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from .. import mounts
-from ..errors import IdcfsError
+from ..console import say
+from ..errors import IdcfsError, UsageError
 from ..running import idcfs_at, read_status
 from .completing import Mountpoint
 
@@ -26,7 +27,12 @@ def umount(mountpoint: Path, lazy: bool) -> None:
     if lazy or mounts.is_stale(mountpoint):  # asks nothing of a process that may not answer
         mounts.unmount(mountpoint, lazy=True)
         return
-    process = os.pidfd_open(int(read_status(mountpoint)["pid"]))
+    try:
+        process = os.pidfd_open(read_status(mountpoint)["pid"])
+    except (UsageError, ProcessLookupError):  # what it says of itself cannot be used
+        mounts.unmount(mountpoint)
+        say(f"{mountpoint} is unmounted; which process served it is not known, so that it may still be ending")
+        return
     mounts.unmount(mountpoint)
     ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
     if not ended:

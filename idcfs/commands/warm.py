@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import click
 
-from .. import options, running
+from .. import options
 from ..console import INTERRUPTED, STDIN, Bar, fail, say, with_stdin
 from ..errors import UsageError, meaning_of
 from ..mounts import Mount, in_thread
+from ..running import read_status
 from . import warming
 from .completing import complete_path
 from .warming import Warming
@@ -48,7 +48,7 @@ def warm(paths: tuple[str, ...], jobs: int) -> None:
             say(line)
         sys.exit(2)
     unkept, logs = _unkept(found.mounts), _logs(found.mounts)
-    is_offline = any(_report(mount).get("offline") for mount in found.mounts)
+    is_offline = any(read_status(mount.path).get("offline") for mount in found.mounts)
     if (room := _room(found.mounts)) == 0:
         raise UsageError("nothing is kept on disk: mount without --cache-size 0, or see the log for what is wrong")
     work = Warming(found.paths, jobs, room, found.still_mounted, found.sync)
@@ -84,18 +84,18 @@ def _given(paths: tuple[str, ...]) -> list[str]:
 
 def _room(found: set[Mount]) -> int:
     """Bytes that the disk caches of these mounts may take; mounts may share one."""
-    reports = [_report(mount) for mount in found]
+    reports = [read_status(mount.path) for mount in found]
     return sum({report["cache_dir"]: report["counters"]["disk_cache_capacity"] for report in reports}.values())
 
 
 def _unkept(found: set[Mount]) -> int:
     """Blocks that these mounts have had and could not keep on disk."""
-    return sum(_report(mount)["counters"]["disk_unkept"] for mount in found)
+    return sum(read_status(mount.path)["counters"]["disk_unkept"] for mount in found)
 
 
 def _logs(found: set[Mount]) -> list[str]:
     """Where these mounts write their logs. Not of one that logs to stderr, or is offline: it has nothing to tell."""
-    reports = [_report(mount) for mount in found]
+    reports = [read_status(mount.path) for mount in found]
     return sorted({log for one in reports if (log := one.get("log_file")) and not one.get("offline")})
 
 
@@ -106,22 +106,6 @@ def _explain(errnos: set[int], logs: list[str]) -> None:
             say(f"{os.strerror(number)}: {meaning}")
     if errnos and logs:
         say(f"the log says more: {', '.join(logs)}")
-
-
-def _report(mount: Mount) -> dict[str, Any]:
-    """What a mount says of itself.
-
-    :raises UsageError: if that is not what this version says.
-    """
-    report = running.read_status(mount.path)
-    try:
-        numbers = [report["counters"][name] for name in ("disk_cache_capacity", "disk_unkept")]
-        known = all(isinstance(number, int) for number in numbers) and isinstance(report["cache_dir"], str)
-    except (KeyError, TypeError):
-        known = False
-    if not known:
-        raise UsageError(f"the idcfs at {mount.path} is of another version: mount it anew")
-    return report
 
 
 def _follow(work: Warming) -> None:

@@ -9,13 +9,10 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from idcfs import cli, mounts, running
-from idcfs.commands.warm import _report
-from idcfs.errors import UsageError
 from scripts.harness import IDCFS, Mount, run
 from tests.mount.commands import started, summary, warm
 from tests.mount.conftest import NOWHERE, MountMaker
@@ -115,13 +112,6 @@ def test_offline_nothing_has_to_go_for_a_smaller_cache(
     for _ in range(2):
         assert len(contents(offline.path / series.relative_to(made.path))) == 60
         assert warm(offline.path / series.relative_to(made.path)).returncode == 0
-
-
-@pytest.mark.parametrize("report", [{}, {"counters": {}}, {"counters": {"disk_unkept": 0}, "cache_dir": "/x"}])
-def test_a_mount_of_another_version_is_told(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "read_status", lambda _: report)
-    with pytest.raises(UsageError, match="the idcfs at /mnt is of another version: mount it anew"):
-        _report(mounts.Mount(Path("/mnt"), "0:1", mounts.FILESYSTEM_TYPE))
 
 
 def test_a_mount_that_does_not_answer_holds_nobody_up(
