@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from .errors import UsageError
 from .nearest import did_you_mean
 
 _PREFIX = "IDCFS_"
+_MOST_BYTES = 1024 * 1024
+"""Of the file: one of all settings has a few hundred."""
+_INTEGERS = range(-(2**63), 2**63)
+"""What TOML has at least; beyond, numbers cannot all be made of them."""
 _META = "idcfs.elsewhere"
 """Where a command's context has what was found elsewhere."""
 
@@ -87,12 +92,19 @@ class Configured(click.Command):
     """What there is to set, by long name: what the command itself does not have is looked at all the same."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):  # help is for whom it fails, too
-            ctx.meta[_META] = found = elsewhere(self.known)
-            own = {one.name for one in self.params}
-            ctx.default_map = {name: setting.value for name, setting in found.items() if name in own}
+        fault: UsageError | None = None
+        if not ctx.resilient_parsing:
+            try:
+                ctx.meta[_META] = found = elsewhere(self.known)
+                own = {one.name for one in self.params}
+                ctx.default_map = {name: setting.value for name, setting in found.items() if name in own}
+            except UsageError as error:
+                fault = error
         with naming_places(ctx):
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)  # --help ends it here: help is for whom the settings fail, too
+        if fault is not None:
+            raise fault
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         with naming_places(ctx):
@@ -142,9 +154,20 @@ def _of_environment(known: Mapping[str, click.Option]) -> dict[str, Setting]:
     found = {}
     for name, option in known.items():
         if (text := os.environ.get(variable(name), "")).strip():
+            place = f"{variable(name)} in the environment"
             value = re.findall(r"[^\s,]+", text) if option.multiple else text
-            found[str(option.name)] = Setting(value, "environment", f"{variable(name)} in the environment")
+            if option.is_flag and not _is_flag(text):
+                raise UsageError(f"--{name}: give yes or no ({place})")
+            found[str(option.name)] = Setting(value, "environment", place)
     return found
+
+
+def _is_flag(text: str) -> bool:
+    try:
+        click.BOOL.convert(text, None, None)
+    except click.BadParameter:  # whose words are about click's own spellings
+        return False
+    return True
 
 
 def _of_file(file: Path, known: Mapping[str, click.Option]) -> dict[str, Setting]:
@@ -166,14 +189,31 @@ def _written(file: Path) -> dict[str, Any]:
     :raises UsageError: if it cannot be read.
     """
     try:
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as opened:
+            _trust(file, os.fstat(opened.fileno()))
+            text = opened.read(_MOST_BYTES + 1) or b""
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    if len(text) > _MOST_BYTES:
+        raise UsageError(f"{file} is larger than {_MOST_BYTES:,} bytes")
+    try:
+        return tomllib.loads(text.decode())
     except ValueError as error:  # also where it is no UTF-8
         raise UsageError(f"{file} is not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{file} is not TOML that can be read: it is nested too deep") from None
+
+
+def _trust(file: Path, status: os.stat_result) -> None:
+    """:raises UsageError: if it is no file, or somebody else may say by it what is mounted, and for whom."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{file} cannot be read: it is no regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise UsageError(f"{file} belongs to another user: its settings are not taken")
+    if status.st_mode & stat.S_IWOTH:
+        raise UsageError(f"everybody may write {file}: its settings are not taken before 'chmod o-w' of it")
 
 
 def _checked(value: Any, option: click.Option, place: str) -> Any:
@@ -189,6 +229,11 @@ def _checked(value: Any, option: click.Option, place: str) -> Any:
     types, wanted = _wanted(option)
     if type(value) not in types or (isinstance(value, str) and not _is_text(value)):  # not isinstance: True is an int
         raise UsageError(f"{place}: give {wanted}")
+    if type(value) is int and value not in _INTEGERS:
+        raise UsageError(f"{place}: give a smaller number")
+    names = (option.metavar or "").split("|")
+    if {"FILE", "DIR"} & {*names} and value and value not in names and not value.startswith(("/", "~")):
+        raise UsageError(f"{place}: give a path from / or ~ on: the file is read from any working directory")
     return value
 
 

@@ -12,5 +12,5 @@ def did_you_mean(written: str, names: Iterable[str], prefix: str = "") -> str:
     :param prefix: what stands before all of them where they are written, and so makes none of them nearer.
     """
     folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(written.casefold(), folded, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(written.casefold(), folded, n=1, cutoff=0.6)
     return f"did you mean {prefix}{folded[near[0]]}?" if near else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_variable_that_is_no_setting_is_named(
 ) -> None:
     write("")
     monkeypatch.setenv("IDCFS_PROXY_URL", "http://127.0.0.1:9/")
-    for name, hint in (("CASH_SIZE", "; did you mean IDCFS_CACHE_SIZE?"), ("FOREGROUND", "")):
+    for name, hint in (("CASH_SIZE", "; did you mean IDCFS_CACHE_SIZE?"), ("FOREGROUND", ""), ("SECRET", "")):
         monkeypatch.setenv(f"IDCFS_{name}", "1")
         assert said(capsys, "config", code=0) == f"IDCFS_{name} in the environment is no setting{hint}"
         monkeypatch.delenv(f"IDCFS_{name}")
@@ -203,7 +204,7 @@ def test_what_is_wrong_in_the_file_is_told_with_its_place(
     ("name", "value", "line"),
     [
         ("PREFETCH", "many", "Invalid value for '--prefetch': 'many' is not a valid integer range"),
-        ("OFFLINE", "maybe", "Invalid value for '--offline': 'maybe' is not a valid boolean"),
+        ("OFFLINE", "maybe", "--offline: give yes or no"),
         ("MEMORY_CACHE", "1KiB", "--memory-cache 1KiB: give at least 2MiB"),
         ("OPTIONS", "ro allow_others", "-o allow_others: no such option; did you mean allow_other?"),
         ("ARCHIVE", "ftp://x", "--archive 'ftp://x': give proxy, google or the URL of a DICOMweb server"),
@@ -240,3 +241,54 @@ def test_help_is_there_for_whoever_wrote_it_wrong(write: Write, capsys: pytest.C
         cli.main(["mount", "--help"])
     assert ended.value.code == 0
     assert "config.toml" in capsys.readouterr().out
+
+
+def test_no_word_but_help_itself_leaves_the_settings_out(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("nonsense")
+    for words in (("/tmp/none", "--where", "-h"), ("--", "--help"), ("/tmp/none", "--collection=--help")):
+        assert said(capsys, "mount", *words).startswith(f"{file} is not TOML")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["mount", "/tmp/none", "-h"])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["timeout = 1" + 400 * "0", "x = " + 5_000 * "9", "x = " + 5_000 * "[", " " * 2**20 + "#"]
+)
+def test_a_file_that_is_too_much_is_one_line(text: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(write(text)) in said(capsys, "config")
+
+
+def test_the_file_is_a_file(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("")
+    file.unlink()
+    os.mkfifo(file)
+    assert said(capsys, "config") == f"{file} cannot be read: it is no regular file"
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    assert said(capsys, "config") == f"{file} cannot be read: it is no regular file"
+
+
+def test_what_others_may_write_is_not_taken(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write("prefetch = 3")
+    file.chmod(0o646)
+    assert said(capsys, "config").startswith(f"everybody may write {file}: ")
+    file.chmod(0o664)
+    assert reported(capsys)["prefetch"]["value"] == 3
+    made = os.stat(file)
+
+    def of_another(_: int) -> os.stat_result:
+        return os.stat_result((made.st_mode, 1, 1, 1, os.geteuid() + 1, *made[5:]))
+
+    monkeypatch.setattr(os, "fstat", of_another)
+    assert said(capsys, "config") == f"{file} belongs to another user: its settings are not taken"
+
+
+def test_paths_of_the_file_follow_no_working_directory(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cache-dir", "index", "manifest"):
+        file = write(f"{name} = 'here'")
+        assert said(capsys, "config").startswith(f"{name} in {file}: give a path from / or ~ on")
+    write("cache-dir = '~/x'\nindex = 'qido'")
+    assert reported(capsys)["index"]["value"] == "qido"
