@@ -61,6 +61,14 @@ def variable(name: str) -> str:
     return _PREFIX + name.replace("-", "_").upper()
 
 
+def truth(text: str) -> bool | None:
+    """What ``text``, ``yes`` or ``no`` and click's other words for them, says of a flag; None if it says nothing."""
+    try:
+        return bool(click.BOOL.convert(text, None, None))
+    except click.BadParameter:
+        return None
+
+
 def elsewhere(known: Mapping[str, click.Option]) -> dict[str, Setting]:
     """What the file and the environment say, by the options' names in Python.
 
@@ -156,18 +164,10 @@ def _of_environment(known: Mapping[str, click.Option]) -> dict[str, Setting]:
         if (text := os.environ.get(variable(name), "")).strip():
             place = f"{variable(name)} in the environment"
             value = re.findall(r"[^\s,]+", text) if option.multiple else text
-            if option.is_flag and not _is_flag(text):
+            if option.is_flag and truth(text) is None:
                 raise UsageError(f"--{name}: give yes or no ({place})")
             found[str(option.name)] = Setting(value, "environment", place)
     return found
-
-
-def _is_flag(text: str) -> bool:
-    try:
-        click.BOOL.convert(text, None, None)
-    except click.BadParameter:  # whose words are about click's own spellings
-        return False
-    return True
 
 
 def _of_file(file: Path, known: Mapping[str, click.Option]) -> dict[str, Setting]:

@@ -19,6 +19,7 @@ import click
 from . import cli
 from .commands.mount import mount
 from .commands.setting import SETTINGS, check_settings
+from .config import truth
 from .console import in_one_line
 from .errors import UsageError
 from .fuse_options import OPTIONS
@@ -104,12 +105,15 @@ def _words(spec: str, texts: list[str], known: Mapping[str, click.Option], *, sl
 
 
 def _option(name: str, value: str | None, option: click.Option) -> str:
-    if option.is_flag and value is not None:
-        raise UsageError(f"-o {name}={value}: {name} takes no value")
-    if not option.is_flag and value is None:
+    long = name.replace("_", "-")
+    if option.is_flag:
+        is_set = True if value is None else truth(value)
+        if is_set is None:
+            raise UsageError(f"-o {name}={value}: give yes or no, or nothing for yes")
+        return f"--{long}" if is_set else f"--no-{long}"
+    if value is None:
         raise UsageError(f"-o {name}: say which, with {name}=…")
-    long = "--" + name.replace("_", "-")
-    return long if value is None else f"{long}={value}"
+    return f"--{long}={value}"
 
 
 def _unknown(name: str, names: list[str]) -> str:

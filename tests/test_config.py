@@ -92,6 +92,7 @@ def test_flags_can_be_set_and_unset(write: Write, tmp_path: Path, monkeypatch: p
     assert not offline()
     monkeypatch.setenv("IDCFS_OFFLINE", "1")
     assert offline()
+    assert not settings_of("--no-offline", home=tmp_path, monkeypatch=monkeypatch).offline
 
 
 def test_an_empty_variable_is_none(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

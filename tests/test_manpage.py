@@ -40,7 +40,7 @@ def test_every_command_has_a_section_with_its_options(shown: str) -> None:
         for parameter in context.command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 for word in (*parameter.opts, *parameter.secondary_opts):
-                    assert re.search(rf"^ +(.*, )?{word}\b", sections[path], re.MULTILINE), word
+                    assert re.search(rf"^ +(.*(, | / ))?{word}\b", sections[path], re.MULTILINE), word
 
 
 @pytest.mark.parametrize("text", ["~/.cache/idcfs", "Modality = 'CT'", "--cache-dir DIR", "[MOUNTPOINT]…", "{bucket}"])

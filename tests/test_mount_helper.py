@@ -172,3 +172,10 @@ def test_what_is_no_archive_is_refused_as_one(
     assert (code, out) == (2, "")
     assert err.startswith("idcfs: --archive")
     assert len(err) < 300
+
+
+def test_a_flag_can_be_unset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = translated(monkeypatch, capsys, "offline=no,exact-sizes=0,offline=yes")
+    assert words == ["--no-offline", "--no-exact-sizes", "--offline"]
+    code, out, err = ended(monkeypatch, capsys, "proxy", "/mnt/idc", "-fo", "offline=maybe")
+    assert (code, out, err) == (2, "", "idcfs: -o offline=maybe: give yes or no, or nothing for yes\n")

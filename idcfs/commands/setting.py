@@ -92,8 +92,7 @@ OPTIONS = (
         "the bucket's name.  default: aws; with --archive URL none, unless --content bucket",
     ),
     click.Option(
-        ["--exact-sizes"],
-        is_flag=True,
+        ["--exact-sizes/--no-exact-sizes"],
         help="Learn exact sizes from the buckets when a series is listed: one request more per file, once. "
         "With --archive URL, --bucket is needed.",
     ),
@@ -126,7 +125,7 @@ OPTIONS = (
         type=click.IntRange(0, options.MAX_DOWNLOADS),
         help="Files of a series fetched at once before they are asked for.  0: off",
     ),
-    click.Option(["--offline"], is_flag=True, help="Never send a request: what is cached works."),
+    click.Option(["--offline/--no-offline"], help="Never send a request: what is cached works."),
     click.Option(
         ["--timeout"],
         default=TIMEOUT_SECONDS,

@@ -153,7 +153,7 @@ def test_what_is_mounted_cannot_be_changed(machine: Machine, place: Path) -> Non
         ("foreground", "-o foreground: no such option; "),
         ("archive=proxy", "-o archive: the archive is what stands before the directory"),
         ("collection", "-o collection: say which, with collection=…"),
-        ("offline=yes", "-o offline=yes: offline takes no value"),
+        ("offline=maybe", "-o offline=maybe: give yes or no"),
         ("collection=nowhere", "--collection nowhere: the index has no such collection"),
         ("cache_dir=/proc/nothing", "the cache directory /proc/nothing cannot be"),
         ("prefetch=25", "Invalid value for '--prefetch': 25 is not in the range 0<=x<=24."),
