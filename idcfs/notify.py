@@ -18,8 +18,6 @@ from pathlib import Path
 from .console import printable
 
 VARIABLE = "NOTIFY_SOCKET"
-_SECONDS = 1.0
-"""How long a manager that does not read its socket may hold up a mount."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ def _tell(*lines: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(_SECONDS)
+            sender.setblocking(False)  # a manager that does not read its socket holds up no mount
             sender.sendto("\n".join(lines).encode(errors="replace"), address)
     except (OSError, ValueError) as error:  # nobody there; or a name that is none, or too long
         log.warning("the service manager cannot be told: %s", error)

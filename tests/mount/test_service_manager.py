@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from idcfs import notify
 from scripts.harness import mounted
 from tests.mount.commands import in_foreground
 from tests.mount.conftest import logs, without_bugs
@@ -95,3 +97,19 @@ def test_a_mount_that_fails_is_never_ready(words: tuple[str, ...], tmp_path: Pat
         manager._socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.hears()
+
+
+def test_nobody_waits_for_a_manager_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float | None] = []
+
+    class Watched(socket.socket):
+        def sendto(self, *words: Any) -> int:
+            waited.append(self.gettimeout())
+            return super().sendto(*words)
+
+    monkeypatch.setattr(socket, "socket", Watched)
+    with closing(Manager(str(tmp_path / "notify"))) as manager:
+        monkeypatch.setenv(VARIABLE, manager.address)
+        notify.stopping()
+        assert manager.hears()["STOPPING"] == "1"
+    assert waited == [0.0]
