@@ -53,6 +53,11 @@ def test_systemd_understands_it(kind: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_used_is_not_started_again(kind: str) -> None:
+    assert service(kind)["RestartPreventExitStatus"] == "2"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_private_mount_namespace_hides_the_mount(kind: str) -> None:
     hiding = {"PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectSystem", "ProtectHome", "ProtectKernelTunables"}
     hiding |= {"ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectProc", "ReadOnlyPaths"}
