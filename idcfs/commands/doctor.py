@@ -102,7 +102,7 @@ def _here(settings: MountSettings) -> Iterator[Finding]:
 
 def _mounts(mountpoints: tuple[Path, ...]) -> Iterator[Finding]:
     if mountpoints:
-        yield from (checking.mounted(mounts.absolute(place)) for place in mountpoints)
+        yield from checking.mounted_at([mounts.absolute(place) for place in mountpoints])
     else:
         yield from checking.all_mounts()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from idcfs.commands import checking
+from idcfs.commands.finding import Finding
 from tests.unprivileged import as_nobody
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -92,3 +95,19 @@ def test_a_directory_of_another_user_is_named_as_such(place: Path) -> None:
         found = checking.cache(place / "cache" / "idcfs", 0)
     assert found.state == "fail"
     assert f"{place}/cache says Permission denied, and belongs to " in found.said
+
+
+def test_mounts_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_there = threading.Barrier(3, timeout=PATIENCE_SECONDS)
+
+    def asked(place: Path) -> Finding:
+        all_there.wait()
+        return Finding.ok("mount", str(place))
+
+    monkeypatch.setattr(checking, "mounted", asked)
+    assert [one.said for one in checking.mounted_at([Path("/a"), Path("/b"), Path("/c")])] == ["/a", "/b", "/c"]
+
+
+def test_a_cache_that_leads_nowhere(place: Path) -> None:
+    (place / "cache").symlink_to(place / "missing")
+    assert checking.cache(place / "cache", 0).state == "fail"
