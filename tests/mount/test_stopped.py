@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -145,3 +146,17 @@ def _is_there(pid: int) -> bool:
         return "Z (" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_ctrl_c_is_quiet_while_modules_are_loaded() -> None:
+    script = """
+import importlib.abc, os, runpy, signal, sys
+class Hit(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "idcfs.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Hit())
+runpy.run_module("idcfs", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
