@@ -33,7 +33,12 @@ def umount(mountpoint: Path, lazy: bool) -> None:
         mounts.unmount(mountpoint)
         say(f"{mountpoint} is unmounted; which process served it is not known, so that it may still be ending")
         return
+    taken_off = mounts.mount_at(mountpoint)
     mounts.unmount(mountpoint)
+    elsewhere = [one.path for one in mounts.mounts() if taken_off is not None and one.device == taken_off.device]
+    if elsewhere:  # its process goes on
+        say(f"{mountpoint} is unmounted; the same mount is still at {elsewhere[0]}")
+        return
     ended, _, _ = select.select([process], [], [], _EXIT_SECONDS)
     if not ended:
         raise IdcfsError(

@@ -34,6 +34,21 @@ def test_umount_returns_when_the_process_is_gone(mount: MountMaker, sample_index
     assert not alive(made.pid)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root binds mounts")
+def test_of_a_mount_that_is_at_two_places_one_is_taken_off_without_waiting(
+    mount: MountMaker, sample_index: Path, tmp_path: Path
+) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    other = tmp_path.resolve() / "other"
+    other.mkdir()
+    run(["mount", "--bind", made.path, other])
+    done = idcfs("umount", other)
+    line = f"idcfs: {other} is unmounted; the same mount is still at {made.path}\n"
+    assert (done.returncode, done.stderr) == (0, line)
+    assert not is_mounted(other)
+    assert alive(made.pid)
+
+
 def test_fusermount_works_as_well(mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     run(["fusermount3", "-u", made.path])
