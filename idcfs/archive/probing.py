@@ -9,7 +9,9 @@ import trio
 from ..errors import IdcfsError, first_of
 from ..settings import ArchiveSettings, TransportSettings
 from ..stats import Stats
+from .dicomjson import checked_items
 from .google import GoogleAuth
+from .objects import parse_page
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ async def probe_archive(archive: ArchiveSettings, login: Login | None, seconds: 
         async with trio.open_nursery() as nursery:
             auth = None if login is None else GoogleAuth(login, nursery, seconds)
             async with Transport(archive, _once(seconds), Stats(), auth) as transport:
-                await transport.get_json("/series", {"limit": 1})
+                if (answer := await transport.get_json("/series", {"limit": 1})) is not None:
+                    checked_items(answer, archive.spoken_name)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
         ours, others = group.split(IdcfsError)
@@ -45,7 +48,8 @@ async def probe_bucket(bucket: ArchiveSettings, seconds: float) -> None:
     """
     async with Transport(bucket, _once(seconds), Stats()) as transport:
         params = {"list-type": 2, "max-keys": 1}
-        await transport.get_document("/", params, accept="*/*", kind="bucket_requests", most=_MAX_LIST_BYTES)
+        document = await transport.get_document("/", params, accept="*/*", kind="bucket_requests", most=_MAX_LIST_BYTES)
+        parse_page(document.body, "", bucket.spoken_name)
 
 
 def _once(seconds: float) -> TransportSettings:
