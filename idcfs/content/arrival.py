@@ -283,9 +283,9 @@ class Arrival:
 
         :raises Damaged: if it is not.
         """
-        if self._overlap.ahead:
-            raise self._too_little()
-        if self.is_held_back:
+        # A body that was cut goes on, so that it can be compared; a range up to there has been already.
+        lacks_next = self._is_cut and self._next is not None and not self._next.is_seen
+        if self._overlap.ahead or self.is_held_back or lacks_next:
             raise self._too_little()
         if self.stop is None:
             self._agree_on_size(self.position)

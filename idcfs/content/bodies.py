@@ -94,21 +94,30 @@ class Bodies:
         async with self._places.turn(self._progress):
             if not self._places.is_another_expected:
                 return
-            again: dict[int, bytes] = {}  # kept only once all has been compared
-            for block in self._places.to_compare(size):
-                stop = (block + 1) * BLOCK_BYTES
-                part = self._part(again.__setitem__, block * BLOCK_BYTES, stop if stop < size else None)
-                await self._fetch_again(part, stop)
-            for block in reversed(again):
-                self._store(block, again[block])
+            again = [(block, await self._fetch_again(block, size)) for block in self._places.to_compare(size)]
+            for block, data in reversed(again):  # kept only once all has been compared
+                for one in data:
+                    self._store(block, one)
             self._agree()
 
     def _agree(self) -> None:
         self._places.agree(self._retrieval.place)
         self._may_agree = False
 
-    async def _fetch_again(self, known: Arrival, stop: int) -> None:
-        """Fetch a block once more; of a body that goes on to the instance's end no more than that."""
+    async def _fetch_again(self, block: int, size: int) -> list[bytes]:
+        """Fetch a block once more, of which the bytes are returned if it has to be kept.
+
+        Of a body that goes on to the instance's end no more is fetched than that, and of one that begins at 0 nothing
+        else is kept: so much would have no room in memory.
+        """
+        found: list[bytes] = []
+
+        def store(number: int, data: bytes) -> None:
+            if number == block:
+                found.append(data)
+
+        stop = (block + 1) * BLOCK_BYTES
+        known = self._part(store, block * BLOCK_BYTES, stop if stop < size else None)
         async with self._opened(known) as body:
             async for chunk in body:
                 self._places.advance(len(chunk))  # once for each place: progress, though it is known
@@ -117,5 +126,6 @@ class Bodies:
                     if known.following is not None:
                         known.go_on_with(b"")
                     if known.stop is None and known.position >= stop:
-                        return
+                        return found
             known.end()
+        return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from idcfs.content.blocks import Key
 from idcfs.content.instance import Instance
 from idcfs.errors import IdcfsError, Replaced, Truncated
 from idcfs.settings import KIB, MIB
@@ -26,13 +27,13 @@ async def fill(directory: Path, one: Instance, blocks: range) -> None:
             setup.tiers.put(one.key, block, DATA[block * MIB : (block + 1) * MIB])
 
 
-async def until_it_fails(setup: Setup, one: Instance) -> bytes:
+async def until_it_fails(setup: Setup, one: Instance, how: type[IdcfsError] = Replaced) -> bytes:
     """What is read in order, before that ends with an error."""
     got = b""
     while len(got) < SIZE:
         try:
             got += await setup.reader.read(one, SIZE, len(got), STEP)
-        except Replaced:
+        except how:
             break
     return got
 
@@ -132,3 +133,39 @@ async def test_a_comparison_keeps_nothing_before_it_is_over(tmp_path: Path) -> N
         with pytest.raises(IdcfsError, match="away"):
             await setup.reader.read(ONE, SIZE, 0, 10)
         assert not setup.tiers.has(ONE.key, 0)
+
+
+@pytest.mark.parametrize("end", [4 * MIB, 4 * MIB + 1000])
+async def test_a_stream_that_is_cut_for_ranges_and_ends_there_is_not_followed_by_what_is_kept(
+    end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(tmp_path, ONE, range(4, LAST + 1))
+    async with reading(Script(OTHER[:end], None, chunk_seconds=0.002), directory=tmp_path) as setup:
+        monkeypatch.setattr(setup.source, "starts_anywhere", lambda _: bool(setup.source.asked))
+        for _ in range(2):
+            setup.reader.open(ONE)
+            got = await until_it_fails(setup, ONE, IdcfsError)
+            setup.reader.close(ONE)
+            assert got == OTHER[: len(got)]
+            assert not any(setup.tiers.has(ONE.key, block) for block in range(4, LAST + 1))
+
+
+async def test_of_what_is_compared_only_the_blocks_asked_for_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place may send all from 0 on, although a block far behind was asked for."""
+    await fill(tmp_path, ONE, range(30, 31))
+    async with reading(sound(DATA), directory=tmp_path) as setup:
+        monkeypatch.setattr(setup.source, "starts_anywhere", lambda _: True)
+        kept: list[int] = []
+        put = setup.tiers.put
+
+        def watched(key: Key, block: int, data: bytes) -> None:
+            kept.append(block)
+            put(key, block, data)
+
+        monkeypatch.setattr(setup.tiers, "put", watched)
+        setup.reader.open(ONE)
+        assert await setup.reader.read(ONE, SIZE, 20 * MIB, 10) == DATA[20 * MIB : 20 * MIB + 10]
+        setup.reader.close(ONE)
+        assert kept[:2] == [30, 0]
