@@ -162,8 +162,9 @@ REFUSED = [
     (("--timeout", "nan"), "--timeout nan: give 0.1 to 86400 seconds"),
     (("--timeout", "1e400"), "--timeout inf: give 0.1 to 86400 seconds"),
     (("--index", "/no\nsuch\x1b[31mfile"), r"/no\nsuch\x1b[31mfile: No such file"),
-    (("--index", "/no\udcffsuch"), r"/no\udcffsuch: No such file"),
-    (("--cache-dir", "/proc/no\udcffsuch"), r"/proc/no\udcffsuch cannot be made"),
+    (("--index", "/no\udcffsuch"), r"--index /no\udcffsuch: it is no text in UTF-8"),
+    (("--cache-dir", "/proc/no\udcffsuch"), r"--cache-dir /proc/no\udcffsuch: it is no text in UTF-8"),
+    (("--cache-dir", "/proc/nosuch"), "/proc/nosuch cannot be made"),
     (("-o", "nonempty=1"), "nonempty takes no value"),
     (("-o", "ro=1"), "ro takes no value"),
 ]

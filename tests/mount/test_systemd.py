@@ -40,10 +40,17 @@ def service(kind: str) -> dict[str, str]:
     return dict(parser["Service"])
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory in which sockets fit: other units have theirs in it, and a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_systemd_understands_it(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_understands_it(kind: str, tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):  # where systemd looks for what belongs to it
-        monkeypatch.setenv(name, str(tmp_path))
+        monkeypatch.setenv(name, str(short_path))
     program = Path(sys.executable).with_name("idcfs")
     file = tmp_path / "idcfs@mnt-idc.service"
     file.write_text(unit(kind).replace(PROGRAM, str(program)))
