@@ -23,7 +23,7 @@ class Ranges:
 
     def expect(self, size: int, offset: int, end: int) -> None:
         """Somebody is about to read bytes [offset, end) of ``size``: run ahead of it."""
-        self._cut_streams()
+        self._cut_streams(size)
         window = self._runs.read(offset, end)
         if self._fetching.has_shown_identity:
             self._fetch_window(size, offset // BLOCK_BYTES, window, end)
@@ -68,8 +68,11 @@ class Ranges:
         there = (later for later in range(block + 1, stop) if self._is_there(later))
         return self._fetching.start(size, block, next(there, stop))
 
-    def _cut_streams(self) -> None:
-        """What was begun as a stream, since the size was not known or from another place, goes on in ranges."""
+    def _cut_streams(self, size: int) -> None:
+        """What was begun as a stream, since it was not known that ranges can be had, or the size, goes on in ranges.
+
+        Else it would come to what has been fetched in ranges ahead of it, and bring that again.
+        """
         for download in self._fetching.running:
-            if download.stop is None and download.start == 0:
-                download.cut(REQUEST_BYTES)
+            if download.stop is None and size - download.start > REQUEST_BYTES:  # else it is the last of the ranges
+                download.cut(download.start + REQUEST_BYTES)

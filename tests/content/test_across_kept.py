@@ -169,3 +169,17 @@ async def test_of_what_is_compared_only_the_blocks_asked_for_are_held(
         assert await setup.reader.read(ONE, SIZE, 20 * MIB, 10) == DATA[20 * MIB : 20 * MIB + 10]
         setup.reader.close(ONE)
         assert kept[:2] == [30, 0]
+
+
+async def test_what_is_streamed_from_the_middle_is_not_fetched_in_ranges_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning is kept, and that ranges can be had shows with the first answer only."""
+    await fill(tmp_path, ONE, range(2))
+    async with reading(ranged(DATA, chunk_seconds=0.01), directory=tmp_path) as setup:
+        monkeypatch.setattr(setup.source, "starts_anywhere", lambda _: bool(setup.source.asked))
+        setup.reader.open(ONE)
+        assert await setup.rest(ONE, SIZE) == DATA
+        setup.reader.close(ONE)
+        once_more = MIB + 2 * 64 * KIB * len(setup.source.asked)  # the beginning, and where ranges meet
+        assert setup.source.delivered["1.2.3"] <= SIZE - 2 * MIB + once_more
