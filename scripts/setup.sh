@@ -130,6 +130,12 @@ list_missing() {
         need curl have curl
         need attr have getfattr
         need rsync have rsync
+        need file have file
+        need zip have zip
+        need plastimatch have plastimatch
+        need vtk-dicom-tools have dicomtonifti
+        need rclone have rclone
+        need davfs2 have mount.davfs
         need systemd have systemd-analyze
         need groff-base have groff
     fi
