@@ -188,11 +188,13 @@ class _MultipartBody:
 
 _UNTYPED = "application/octet-stream"
 _INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
+_MAX_NAME_CHARACTERS = 255
+"""Of a media type: two names of at most 127 characters (RFC 6838, section 4.2). Messages show it."""
 
 
 def _media_type(content_type: str) -> str:
     """The type without its parameters, in lower case; bytes that nobody labelled are just bytes."""
-    return _parsed_type(content_type.partition(";")[0].strip())
+    return _parsed_type(content_type.partition(";")[0].strip()[:_MAX_NAME_CHARACTERS])
 
 
 @lru_cache(32)  # there are three or four, and parsing takes 50 µs
