@@ -143,26 +143,27 @@ class Document(NamedTuple):
     body: bytes
 
 
-async def read_whole(answer: Answer, progress: Progress, most: int, large: trio.Lock | None = None) -> bytes:
+async def read_whole(
+    answer: Answer, progress: Progress, most: int, large: trio.Lock | None, alone: AsyncExitStack
+) -> bytes:
     """The whole body. Nothing of it has been handed out yet, so one that breaks off is worth another try.
 
-    :param large: held by the one body that may have more than ``LARGE_BYTES``.
+    :param large: held by the one body that may have more than ``LARGE_BYTES``, until ``alone`` is left.
     :raises Refused: for more than ``most`` bytes: at full speed, a body without end makes progress for ever.
     """
     body = bytearray()
-    async with AsyncExitStack() as alone:
-        try:
-            async for chunk in answer:
-                progress.advance(len(chunk))
-                if large is not None and len(body) <= LARGE_BYTES < len(body) + len(chunk):
-                    await alone.enter_async_context(large)
-                    progress.restart()
-                body += chunk
-                if len(body) > most:
-                    raise Refused(f"{answer.where} sent more than {most:,} bytes in one answer")
-        except Truncated as error:
-            raise Transient(error) from error
-        return bytes(body)
+    try:
+        async for chunk in answer:
+            progress.advance(len(chunk))
+            if large is not None and len(body) <= LARGE_BYTES < len(body) + len(chunk):
+                await alone.enter_async_context(large)
+                progress.restart()
+            body += chunk
+            if len(body) > most:
+                raise Refused(f"{answer.where} sent more than {most:,} bytes in one answer")
+    except Truncated as error:
+        raise Transient(error) from error
+    return bytes(body)
 
 
 def raw_body(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -134,13 +134,14 @@ class Transport:
         :raises IdcfsError: what else ``faults`` makes of an answer.
         """
         most = self._settings.max_json_bytes
-        document = await self.get_document(
-            path, params, accept=DICOM_JSON, kind="qido_requests", most=most, about=about
-        )
-        body = document.body
-        if not body.strip():
-            return None
-        return await dicomjson.in_turns(len(body), partial(dicomjson.parse, body, self._where(path)))
+        parse = partial(dicomjson.parse, where=self._where(path))
+
+        async def value(document: Document) -> Any | None:
+            body = document.body
+            return await dicomjson.in_turns(len(body), partial(parse, body)) if body.strip() else None
+
+        headers = {"Accept": DICOM_JSON, "Accept-Encoding": "gzip"}
+        return await self._get(value, path, params, headers, "qido_requests", most, about, self._large)
 
     async def get_document(
         self,
@@ -164,14 +165,36 @@ class Transport:
         :raises Refused: for another status, or too much of it.
         :raises IdcfsError: what else ``faults`` makes of an answer.
         """
-        headers = {"Accept": accept, "Accept-Encoding": encoding}
-        progress = Progress(self._settings.timeout_seconds)
-        large = self._large if is_alone_if_large else None
 
-        async def attempt() -> Document:
-            async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
-                body = await read_whole(answer, progress, most, large)
-                return Document(answer.headers.get("content-type", ""), body)
+        async def itself(document: Document) -> Document:
+            return document
+
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        large = self._large if is_alone_if_large else None
+        return await self._get(itself, path, params, headers, kind, most, about, large)
+
+    async def _get(
+        self,
+        use: Callable[[Document], Awaitable[T]],
+        path: str,
+        params: Mapping[str, str | int] | None,
+        headers: Mapping[str, str],
+        kind: Kind,
+        most: int,
+        about: str,
+        large: trio.Lock | None,
+    ) -> T:
+        """What ``use`` makes of the whole document at ``path``.
+
+        :param large: held, until it is used, by the one that is large.
+        """
+        progress = Progress(self._settings.timeout_seconds)
+
+        async def attempt() -> T:
+            async with AsyncExitStack() as alone:
+                async with aclosing(await self._open(path, params, headers, kind, (200, 204))) as answer:
+                    body = await read_whole(answer, progress, most, large, alone)
+                return await use(Document(answer.headers.get("content-type", ""), body))
 
         return await self._ask(attempt, progress, path + about)
 

@@ -72,6 +72,43 @@ async def test_json_without_end_is_refused(encoding: str) -> None:
     assert stats["bytes_from_archive"] < 9 * MIB
 
 
+BOMBS = [b"[" + b"{}," * (4 * MIB) + b"{}]", b"[" + b"[]," * (5 * MIB) + b"[]]", b"[" + b"1.5," * (9 * MIB) + b"2]"]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=["objects", "lists", "numbers"])
+async def test_json_that_would_fill_the_memory_is_refused(bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("idcfs.archive.dicomjson.json.loads", None)
+    async with serving(http(200, bomb)) as server, transport_to(server.url) as transport:
+        with pytest.raises(errors.Refused, match="more values than an answer can need"):
+            await transport.get_json("/studies")
+    assert len(server.requests) == 1
+
+
+async def test_of_large_json_one_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps("x" * 5 * MIB).encode()
+    at_once = most = 0
+    parse = json.loads
+
+    def loads(*args: Any, **kwargs: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        found = parse(*args, **kwargs)
+        assert transport._large.locked()
+        at_once -= 1
+        return found
+
+    monkeypatch.setattr("idcfs.archive.dicomjson.json.loads", loads)
+    async with (
+        serving(http(200, text)) as server,
+        transport_to(server.url) as transport,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(4):
+            nursery.start_soon(transport.get_json, "/studies")
+    assert most == 1
+
+
 async def test_large_json_does_not_stop_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [{"a": {"b": number}} for number in range(150_000)]
     body = json.dumps(items).encode()
