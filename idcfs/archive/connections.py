@@ -15,6 +15,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache, partial
 from math import inf
 from typing import Self, cast
@@ -49,6 +50,15 @@ def is_direct(url: httpx.URL) -> bool:
     proxies = getproxies()
     is_proxied = (scheme in proxies or "all" in proxies) and not proxy_bypass(f"{host}:{port}")
     return scheme in _PORTS and bool(host) and not is_proxied
+
+
+def direct_origin(base_url: str) -> Origin | None:
+    """The origin of ``base_url``; None where it is reached through a proxy, or not at all."""
+    with suppress(httpx.InvalidURL):
+        url = httpx.URL(base_url)
+        if is_direct(url):
+            return origin_of(url)
+    return None
 
 
 def certificates() -> ssl.SSLContext:

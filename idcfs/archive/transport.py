@@ -32,17 +32,16 @@ from ..deadline import Progress
 from ..errors import DeadlinePassed, IdcfsError, Refused, UsageError
 from ..settings import DICOM_JSON, KIB, ArchiveSettings, TransportSettings
 from ..stats import Stats
-from . import dicomjson, faults
+from . import dicomjson, faults, redirects
 from .answer import Answer, Document, drop, raw_body, read_whole
 from .circuit import Circuit
-from .connections import Connections, Origin, certificates, is_direct, origin_of
+from .connections import Connections, certificates, direct_origin, origin_of
 from .faults import Told, Transient
 
 T = TypeVar("T")
 Kind = Literal["qido_requests", "wado_requests", "bucket_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
 
-MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 16 * KIB
 ERROR_BODY_SECONDS = 5.0
 """How much, and how long, is read of an answer that only explains an error."""
@@ -72,7 +71,7 @@ class Transport:
         self._now = now
         build_client = partial(self._build_client, auth)
         # Connections are for the archive itself; hosts it redirects to, or behind a proxy, are httpx's own business.
-        self._origin = _direct_origin(archive.base_url) if wire is None else None
+        self._origin = direct_origin(archive.base_url) if wire is None else None
         network.check()
         try:
             self._direct = build_client(Connections(settings.max_connections, archive.keepalive_seconds))
@@ -288,11 +287,10 @@ class Transport:
         followed = 0
         while response.next_request is not None:
             await drop(response, raw_body(response))
-            if followed == MAX_REDIRECTS:
+            if followed == redirects.MOST_IN_A_ROW:
                 raise Refused(f"{where} redirects in circles")
             request = response.next_request
-            if request.url.scheme not in ("http", "https"):
-                raise Refused(f"{where} redirects to {request.url.scheme}, which is not HTTP")
+            redirects.check(response.request.url, request.url, where)
             # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
             auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
             response = await self._client(request.url).send(request, stream=True, auth=auth)
@@ -392,15 +390,6 @@ async def _read_some(answer: Answer) -> bytes:
             if len(body) >= MAX_ERROR_BYTES:
                 break
     return body[:MAX_ERROR_BYTES]
-
-
-def _direct_origin(base_url: str) -> Origin | None:
-    """The origin of ``base_url``; None where it is reached through a proxy, or not at all."""
-    with suppress(httpx.InvalidURL):
-        url = httpx.URL(base_url)
-        if is_direct(url):
-            return origin_of(url)
-    return None
 
 
 def _version() -> str:
