@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import click
 
 from .errors import IdcfsError, UsageError
+from .printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -118,11 +119,6 @@ def fail(message: str, code: int) -> NoReturn:
     """One line on stderr, and the end."""
     say(message)
     sys.exit(code)
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, as a path may hold anything: what cannot be printed is escaped."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 @contextmanager

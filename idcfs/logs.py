@@ -13,12 +13,15 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TextIO
+from typing import Any, TextIO
 
 from .errors import UsageError
-from .settings import MIB
+from .printable import printable
+from .settings import KIB, MIB
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_MOST_CHARACTERS = 8 * KIB
+"""Of a line: more of what servers and files say is no help to anybody."""
 FILE_BYTES = 5 * MIB
 """After which a log file is set aside; two such are kept."""
 _CHATTY = ("httpx", "httpcore")
@@ -38,7 +41,8 @@ def start(file: Path | None, level: str) -> None:
     """
     handler = _handler(file)
     handler.addFilter(OncePerMinute(handler))
-    logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
+    handler.setFormatter(_Plain(FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     if level != "debug":
         _quieten(_CHATTY, logging.WARNING)
 
@@ -64,6 +68,17 @@ def _handler(file: Path | None) -> logging.Handler:
         raise UsageError(f"the log file {file} cannot be written: {error.strerror}") from None
     # Not made before there is something to write: a mount that fails at once would leave it empty.
     return _File(file, maxBytes=FILE_BYTES, backupCount=2, encoding="utf-8", errors="backslashreplace", delay=True)
+
+
+class _Plain(logging.Formatter):
+    """Makes one line of each message, whatever servers, files and names have put into it, and plain text of all."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = printable(super().formatMessage(record))
+        return line if len(line) <= _MOST_CHARACTERS else f"{line[: _MOST_CHARACTERS - 1]}…"
+
+    def formatException(self, exc_info: Any) -> str:
+        return "\n".join(map(printable, super().formatException(exc_info).split("\n")))
 
 
 class _Closing(logging.Handler):

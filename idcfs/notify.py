@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .console import printable
+from .printable import printable
 
 VARIABLE = "NOTIFY_SOCKET"
 

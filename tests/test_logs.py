@@ -159,6 +159,28 @@ def logging_in_a_process(file: Path | None, level: str, words: str) -> str:
     return done.stderr
 
 
+HOSTILE = "said \x1b]0;pwned\x07\x1b[2J\u202e\udc9b \r\n2026-01-01 00:00:00 INFO idcfs.x: all is well"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_others_say_is_one_line_that_no_terminal_obeys(is_file: bool, tmp_path: Path) -> None:
+    file = tmp_path / "mnt.log" if is_file else None
+    words = f"said = {HOSTILE!r}; logging.getLogger('idcfs.x').warning('%s', said)"
+    words = f"{words}\ntry:\n  raise ValueError(said)\nexcept ValueError:\n  logging.exception('a bug')"
+    shown = logging_in_a_process(file, "info", words)
+    text = file.read_text() if file else shown
+    first, *rest = text.split("\n")
+    assert first.endswith(r"said \x1b]0;pwned\x07\x1b[2J\u202e\udc9b \r\n2026-01-01 00:00:00 INFO idcfs.x: all is well")
+    assert rest[1] == "Traceback (most recent call last):"
+    assert text.replace("\n", "").isprintable()
+
+
+def test_of_a_message_without_end_the_beginning_is_written() -> None:
+    [line] = logging_in_a_process(None, "info", "logging.warning('x' * 10**7)").splitlines()
+    assert len(line) == 8 * 1024
+    assert line.endswith("xx…")
+
+
 REQUEST = "logging.getLogger('httpx').info('a request')"
 AWAY = "[logging.getLogger('idcfs.x').warning('away') for _ in range(3)]"
 

@@ -12,8 +12,9 @@ import click
 
 from .. import mounts, options, running
 from ..config import is_given
-from ..console import Bar, printable, say
+from ..console import Bar, say
 from ..errors import IdcfsError, UsageError
+from ..printable import printable
 from ..settings import BLOCKS_NAME, QIDO, STORE_NAME
 from .setting import Configured, those
 

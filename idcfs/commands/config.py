@@ -11,7 +11,8 @@ import click
 
 from .. import options
 from ..config import config_file, long_name, setting_of, unknown_variables
-from ..console import printable, say
+from ..console import say
+from ..printable import printable
 from .mount import mount
 from .setting import SETTINGS, check_settings
 

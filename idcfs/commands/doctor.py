@@ -16,8 +16,8 @@ import click
 
 from .. import mounts, options
 from ..config import is_given, setting_of, unknown_variables
-from ..console import printable
 from ..errors import UsageError
+from ..printable import printable
 from ..settings import MountSettings
 from . import checking
 from .completing import Mountpoint

@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from .. import mounts
-from ..console import Place, printable, say, with_stdin
+from ..console import Place, say, with_stdin
 from ..errors import IdcfsError, UsageError
 from ..filemeta import UID
+from ..printable import printable
 from ..running import read_status, reports
 from ..settings import UID_AT_HAND_NAME, UID_NAME
 from .completing import Mountpoint

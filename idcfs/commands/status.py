@@ -12,8 +12,9 @@ import click
 
 from .. import mounts
 from ..cohort import spoken
-from ..console import printable, say
+from ..console import say
 from ..errors import UsageError
+from ..printable import printable
 from ..running import content_of, reports
 from ..settings import METRICS_HOST, METRICS_PATH
 from ..stats import COUNTERS, GAUGES

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import printable, say
+from ..console import say
 from ..errors import IdcfsError, UsageError
+from ..printable import printable
 from ..running import idcfs_at, read_status
 
 if TYPE_CHECKING:
