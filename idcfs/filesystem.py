@@ -44,6 +44,7 @@ class Filesystem:
         self._directories: dict[int, Directory] = {}
         self._files: dict[int, File] = {}
         stats.gauge("open_files", lambda: len(self._files))
+        stats.gauge("open_directories", lambda: len(self._directories))
 
     # --- names and attributes ----------------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ async def _serve(
     ready: Callable[[], None],
 ) -> None:
     stats = Stats()
+    stats.gauge("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
     async with AsyncExitStack() as stack:
         metrics_port = await _tell_metrics(settings, stats, stack)
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
@@ -179,6 +180,7 @@ def _open_tiers(settings: MountSettings, stats: Stats) -> tuple[MemoryTier, Disk
     stats.gauge("cache_bytes", lambda: memory.size)
     stats.gauge("disk_cache_bytes", lambda: disk.size)
     stats.gauge("disk_cache_capacity", lambda: disk.capacity)
+    stats.gauge("unwritten_bytes", lambda: disk.queue.waiting_bytes)
     return memory, disk
 
 

@@ -39,9 +39,13 @@ GAUGES = OPTIONAL_GAUGES | {
     "cache_bytes": "contents in memory",
     "disk_cache_bytes": "contents on disk, of all mounts that share it",
     "disk_cache_capacity": "what contents on disk may take; 0: nothing is kept",
+    "unwritten_bytes": "contents that wait to be written to disk",
     "open_files": "files open now",
+    "open_directories": "directories open now",
+    "files_in_use": "files that are open or being fetched",
     "running_downloads": "fetches that run now",
     "prefetching": "fetches that run before anybody has asked",
+    "tasks": "tasks of the event loop; some run as long as the mount",
 }
 """Gauges, in words for people."""
 

@@ -104,7 +104,7 @@ class Queue:
     @property
     def has_room(self) -> bool:
         """Whether not too much waits to be written."""
-        return self._has_given_up or self._waiting_bytes <= self._behind_bytes + _QUEUE_BYTES
+        return self._has_given_up or self.waiting_bytes <= self._behind_bytes + _QUEUE_BYTES
 
     async def room(self) -> None:
         """Wait while much waits to be written."""
@@ -114,7 +114,7 @@ class Queue:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits to be written that memory had better keep it."""
-        return self._waiting_bytes > _QUEUE_BYTES
+        return self.waiting_bytes > _QUEUE_BYTES
 
     async def sync(self) -> None:
         """Return when what waits now is written, or cannot be."""
@@ -126,7 +126,8 @@ class Queue:
                 await self._settled.wait()
 
     @property
-    def _waiting_bytes(self) -> int:
+    def waiting_bytes(self) -> int:
+        """Of contents that are not written yet."""
         return self.next.size + self.current.size
 
     def _waits(self, blocks: Set[tuple[Key, int]], uses: tuple[object, ...]) -> bool:

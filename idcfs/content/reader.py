@@ -59,6 +59,7 @@ class Reader:
         )
         self._downloads: dict[Key, Downloads] = {}
         tiers.tell_of_replaced(self._void)
+        stats.gauge("files_in_use", lambda: len(self._downloads))
         stats.gauge("running_downloads", lambda: sum(len(one.running) for one in self._downloads.values()))
         stats.detail("downloads", self._under_way)
 

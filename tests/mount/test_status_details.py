@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.harness import status
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import a_series, errno_of
+from tests.mount.stage import a_series, counters, errno_of
 from tests.twin.client import Twin
 from tests.waiting import eventually
 
@@ -48,3 +48,25 @@ def test_a_server_that_is_not_asked_is_listed_with_the_reason(mount: MountMaker,
     assert (circuit["archive"], circuit["open"], circuit["quota"]) == ("127.0.0.1:9", True, False)
     assert "127.0.0.1:9" in circuit["why"]
     assert circuit["until"] <= time.time() + 60
+
+
+GAUGES = ("open_files", "open_directories", "files_in_use", "running_downloads", "prefetching", "unwritten_bytes")
+
+
+def test_what_is_in_use_is_counted_and_comes_back(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    before = counters(made)
+    paths = sorted(a_series(made).iterdir())
+    assert paths[0].read_bytes()
+    twin.set(match="/instances/", stall_after_bytes=300_000)
+    with ThreadPoolExecutor(1) as readers, os.scandir(paths[0].parent) as scanned:
+        assert next(scanned).name
+        reading = readers.submit(paths[1].read_bytes)
+        assert eventually(lambda: counters(made)["files_in_use"] > 1)  # others of the series are fetched ahead
+        now = counters(made)
+        assert (now["open_files"], now["open_directories"]) == (1, 1)
+        assert now["tasks"] > before["tasks"]
+        twin.set(stall_after_bytes=None)
+        assert reading.result()
+    assert eventually(lambda: not any(counters(made)[name] for name in GAUGES))
+    assert eventually(lambda: counters(made)["tasks"] <= before["tasks"])
