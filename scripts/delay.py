@@ -1,9 +1,10 @@
-"""An archive further away: a TCP proxy on loopback that delays each HTTP request, and moves bytes as they are.
+"""An archive further away: a TCP proxy on loopback that delays and counts HTTP requests, and moves bytes as they are.
 
     python -m scripts.delay http://127.0.0.1:8042/dicom-web 0.04
 
-prints ``READY URL``, the same address through the proxy, when it listens, and ends when standard input ends. Each
-connection to it is one to the server, so as many run in parallel as a client opens.
+prints ``READY URL``, the same address through the proxy, when it listens; for each line of standard input, how many
+requests came and how many bytes went back so far; and ends when standard input ends. Each connection to it is one to
+the server, so as many run in parallel as a client opens.
 
 It knows only so much of HTTP: what a client says after the server has said something is the next request. That holds
 for every client that waits for an answer before it asks again on the same connection, and all do.
@@ -15,7 +16,9 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import click
@@ -30,6 +33,34 @@ _ANSWER_BYTES = 256 * 1024
 """Read at once: a slice of 0.5 MB in two or three pieces. More is no faster."""
 
 
+class Traffic(NamedTuple):
+    """What a proxy has passed on so far."""
+
+    requests: int
+    """Of HTTP."""
+    bytes_moved: int
+    """From the server, headers included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that runs."""
+
+    url: str
+    _questions: IO[str]
+    _answers: IO[str]
+
+    def traffic(self) -> Traffic:
+        """:raises Failure: if it has ended."""
+        try:
+            self._questions.write("\n")
+            self._questions.flush()
+            requests, bytes_moved = self._answers.readline().split()
+        except (BrokenPipeError, ValueError):
+            raise Failure("the delay proxy has ended") from None
+        return Traffic(int(requests), int(bytes_moved))
+
+
 @contextmanager
 def delayed(url: str, seconds: float) -> Iterator[str]:
     """The address of ``url`` behind a proxy of its own process, which adds ``seconds`` to each request.
@@ -38,21 +69,37 @@ def delayed(url: str, seconds: float) -> Iterator[str]:
 
     :raises Failure: if it does not start.
     """
+    with counted(url, seconds) as proxy:
+        yield proxy.url
+
+
+@contextmanager
+def counted(url: str, seconds: float) -> Iterator[Proxy]:
+    """The same, for who wants to know what has passed too."""
     command = [sys.executable, "-m", "scripts.delay", url, str(seconds)]
     with subprocess.Popen(
         command, cwd=_CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
             if not line.startswith(_READY):
                 raise Failure("the delay proxy did not start")
-            yield line.removeprefix(_READY).strip()
+            yield Proxy(line.removeprefix(_READY).strip(), process.stdin, process.stdout)
         finally:
             process.terminate()
 
 
-async def serve(url: str, seconds: float, ready: Callable[[str], None]) -> None:
+class _Counters:
+    """What becomes a ``Traffic``."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.bytes_moved = 0
+
+
+async def serve(url: str, seconds: float, ready: Callable[[str], None], counters: _Counters) -> None:
     """Pass on to the server of ``url`` whatever comes, until cancelled; ``ready`` is told the address to use."""
     parts = urlsplit(url)
 
@@ -60,7 +107,7 @@ async def serve(url: str, seconds: float, ready: Callable[[str], None]) -> None:
         # Either end may go away at any time; the other one learns of it by losing its connection too.
         try:
             async with await trio.open_tcp_stream(parts.hostname or "", parts.port or 80) as server:
-                await _Connection(client, server, seconds).run()
+                await _Connection(client, server, seconds, counters).run()
         except* (OSError, trio.BrokenResourceError):
             pass
 
@@ -77,10 +124,13 @@ def _moved(parts: SplitResult, port: int) -> str:
 class _Connection:
     """A client's connection and the server's that belongs to it."""
 
-    def __init__(self, client: trio.SocketStream, server: trio.SocketStream, seconds: float) -> None:
+    def __init__(
+        self, client: trio.SocketStream, server: trio.SocketStream, seconds: float, counters: _Counters
+    ) -> None:
         self._client = client
         self._server = server
         self._seconds = seconds
+        self._counters = counters
         self._answered = True  # since the last request; before the first there is none to wait for
 
     async def run(self) -> None:
@@ -98,6 +148,7 @@ class _Connection:
         while data := await self._client.receive_some(_REQUEST_BYTES):
             if self._answered:
                 self._answered = False
+                self._counters.requests += 1
                 await trio.sleep(self._seconds)
             await self._server.send_all(data)
 
@@ -106,14 +157,24 @@ class _Connection:
         view = memoryview(buffer)
         while count := await self._server.socket.recv_into(buffer):
             self._answered = True
+            self._counters.bytes_moved += count
             await self._client.send_all(view[:count])
 
 
 async def _serve_with_stdin(url: str, seconds: float) -> None:
     """A parent that dies, however it dies, closes the pipe: no proxy is left behind."""
+    counters = _Counters()
+    listening = trio.Event()
+
+    def ready(address: str) -> None:
+        print(f"{_READY}{address}", flush=True)
+        listening.set()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, url, seconds, lambda address: print(f"{_READY}{address}", flush=True))
-        await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+        nursery.start_soon(serve, url, seconds, ready, counters)
+        await listening.wait()
+        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            print(counters.requests, counters.bytes_moved, flush=True)
         nursery.cancel_scope.cancel()
 
 

@@ -17,7 +17,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from scripts.delay import delayed
+from scripts.delay import Traffic, counted, delayed
 
 SECONDS = 0.3
 BODY = os.urandom(3_000_001)
@@ -40,14 +40,19 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server behind the proxy."""
+def server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
-        with delayed(f"http://127.0.0.1:{server.server_port}/root", SECONDS) as address:
-            yield address
+        yield f"http://127.0.0.1:{server.server_port}/root"
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def url(server: str) -> Iterator[str]:
+    """The server behind the proxy."""
+    with delayed(server, SECONDS) as address:
+        yield address
 
 
 @pytest.fixture
@@ -108,6 +113,18 @@ def test_it_ends_with_its_standard_input() -> None:
     done = subprocess.run(command, cwd=CHECKOUT, input="", capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout.startswith("READY http://127.0.0.1:")
     assert not done.stderr
+
+
+def test_it_counts_requests_and_bytes(server: str) -> None:
+    with counted(server, 0) as proxy, httpx.Client(base_url=proxy.url, timeout=10, trust_env=False) as client:
+        assert proxy.traffic() == Traffic(0, 0)
+        for _ in range(2):
+            seconds_to_first_byte(client)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(seconds_to_first_byte, [client] * 3))
+        requests, bytes_moved = proxy.traffic()
+    assert requests == 5
+    assert 0 <= bytes_moved - 5 * len(BODY) < 5 * 1_000
 
 
 def test_a_server_that_is_not_there_ends_the_connection() -> None:
