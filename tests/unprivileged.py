@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import pytest
+
 NOBODY = 65_534
 AS_NOBODY = (
     "setpriv",
@@ -17,6 +19,11 @@ AS_NOBODY = (
     "--ambient-caps=-all,+dac_read_search",
 )
 """Stands before a command that is to be run as nobody."""
+
+
+def only_root(why: str) -> pytest.MarkDecorator:
+    """Marks a test that takes root's rights, and ``why``."""
+    return pytest.mark.skipif(os.geteuid() != 0, reason=why)
 
 
 @contextlib.contextmanager

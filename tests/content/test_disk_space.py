@@ -17,8 +17,9 @@ from idcfs.errors import UsageError
 from idcfs.settings import KIB, MIB
 from tests.content.on_disk import KEY, OTHER, block, files, filled, kept, messages, opened, rows, running, settled
 from tests.small_disk import small_disk
+from tests.unprivileged import only_root
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a filesystem of its own")
+ROOT_MOUNTS = only_root("mounts a filesystem of its own")
 
 
 # --- the bound -------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ async def test_two_mounts_share_the_bound(directory: Path) -> None:
 # --- no place --------------------------------------------------------------------------------------------------------
 
 
-@root_only
+@ROOT_MOUNTS
 async def test_some_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         async with running(disk / "blocks") as tier:
@@ -138,7 +139,7 @@ async def test_some_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
             assert await tier.get(KEY, 40) == block(40, MIB)
 
 
-@root_only
+@ROOT_MOUNTS
 @pytest.mark.parametrize("is_foreseen", [True, False])
 async def test_on_a_full_disk_nothing_fails_and_one_warning_says_so(
     tmp_path: Path, is_foreseen: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -189,7 +190,7 @@ async def unusable(directory: Path, caplog: pytest.LogCaptureFixture) -> str:
     return message
 
 
-@root_only
+@ROOT_MOUNTS
 async def test_a_read_only_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         filled(disk / "blocks")
@@ -198,7 +199,7 @@ async def test_a_read_only_directory(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert len(files(disk / "blocks")) == 8
 
 
-@root_only
+@ROOT_MOUNTS
 async def test_a_directory_of_another_user(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(directory)
     os.chown(directory, 12_345, 12_345)

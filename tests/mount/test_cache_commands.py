@@ -18,6 +18,7 @@ from tests.mount.commands import warm
 from tests.mount.conftest import MountMaker
 from tests.mount.stage import contents, unmount
 from tests.twin.client import Twin
+from tests.unprivileged import only_root
 from tests.waiting import eventually
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -172,7 +173,7 @@ def test_what_is_no_cache_is_left_alone(cache: Command, command: str, tmp_path: 
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes two users")
+@only_root("takes two users")
 def test_the_contents_of_another_user_are_left_alone(cache: Command, tmp_path: Path) -> None:
     (tmp_path / "blocks").mkdir()
     os.chown(tmp_path / "blocks", 65_534, 65_534)

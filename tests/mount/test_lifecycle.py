@@ -16,6 +16,7 @@ from scripts.harness import IDCFS, is_mounted, run, status
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE, MountMaker
 from tests.twin.client import Twin
+from tests.unprivileged import only_root
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -34,7 +35,7 @@ def test_umount_returns_when_the_process_is_gone(mount: MountMaker, sample_index
     assert not alive(made.pid)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root binds mounts")
+@only_root("only root binds mounts")
 def test_of_a_mount_that_is_at_two_places_one_is_taken_off_without_waiting(
     mount: MountMaker, sample_index: Path, tmp_path: Path
 ) -> None:

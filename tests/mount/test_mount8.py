@@ -15,9 +15,10 @@ from tests.mount.conftest import NOWHERE, logs, without_bugs
 from tests.mount.helper import CHECKOUT, PLACE, Machine, machine_with_helper
 from tests.mount.stage import contents
 from tests.twin.client import Twin
+from tests.unprivileged import only_root
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="what stands in /sbin is root's")
+pytestmark = only_root("what stands in /sbin is root's")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from scripts.harness import Mount, mounted
 from tests.mount.conftest import MountMaker, without_bugs
 from tests.mount.stage import a_series
 from tests.twin.client import Twin
-from tests.unprivileged import NOBODY
+from tests.unprivileged import NOBODY, only_root
 
 SOMEBODY = 54_321
 """Neither root nor nobody."""
@@ -70,7 +70,7 @@ def read_as(uid: int, gid: int, *paths: Path) -> list[int]:
     return [subprocess.run([*who, "cat", path], capture_output=True, check=False).returncode for path in paths]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes three users")
+@only_root("takes three users")
 @pytest.mark.parametrize(
     ("options", "owner", "group", "others"),
     [

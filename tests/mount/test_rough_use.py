@@ -22,12 +22,12 @@ from idcfs import fuse, mounts
 from idcfs.errors import IdcfsError
 from scripts.harness import IDCFS, Mount, is_mounted, status
 from tests.mount.conftest import NOWHERE, MountMaker, fuse_device
-from tests.unprivileged import AS_NOBODY, NOBODY
+from tests.unprivileged import AS_NOBODY, NOBODY, only_root
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 Words = tuple[str | Path, ...]
 
-ONLY_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="takes two users")
+ONLY_ROOT = only_root("takes two users")
 
 
 class Shell:

@@ -17,7 +17,7 @@ import pytest
 from scripts.harness import IDCFS, detach, is_mounted, run
 from tests.mount.conftest import fuse_device, logs, without_bugs
 from tests.twin.client import Twin
-from tests.unprivileged import AS_NOBODY, NOBODY
+from tests.unprivileged import AS_NOBODY, NOBODY, only_root
 
 
 class User:
@@ -109,7 +109,7 @@ def test_who_locks_himself_out_still_takes_it_off(user: User, twin: Twin, sample
     assert not is_mounted(user.home / "mnt")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="another /etc/fuse.conf takes root")
+@only_root("another /etc/fuse.conf takes root")
 @pytest.mark.parametrize("option", ["allow_other", "allow_root"])
 def test_a_mount_is_shared_only_where_root_lets_users(
     option: str, user: User, twin: Twin, sample_index: Path, tmp_path: Path
