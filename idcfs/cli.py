@@ -5,25 +5,42 @@ Exit codes: 0 done, 1 it failed, 2 the input cannot be used, 130 stopped by Ctrl
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from .commands.cache import cache
-from .commands.completion import completion
-from .commands.config import config
-from .commands.doctor import doctor
-from .commands.info import info, path
-from .commands.mount import mount
-from .commands.status import status
-from .commands.umount import umount
-from .commands.warm import warm
 from .console import OneLine
 
+_MODULES = {
+    "cache": "cache",
+    "completion": "completion",
+    "config": "config",
+    "doctor": "doctor",
+    "info": "info",
+    "mount": "mount",
+    "path": "info",
+    "status": "status",
+    "umount": "umount",
+    "warm": "warm",
+}
+"""The commands, and in which module below ``commands`` each of them is."""
 
-@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(OneLine):
+    """A command's module is loaded once it is asked for: with all of them, each would start half as late again."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        command = getattr(import_module(f".commands.{_MODULES[cmd_name]}", __package__), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="idcfs")
 def main() -> None:
     """Public cancer imaging as files: mount the NCI Imaging Data Commons, or any DICOMweb server, read-only."""
-
-
-for command in (mount, umount, status, path, info, warm, cache, doctor, completion, config):
-    main.add_command(command)

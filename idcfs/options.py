@@ -7,7 +7,6 @@ import math
 import os
 import re
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypedDict
@@ -214,6 +213,8 @@ def _google(idc_version: int | None, store: str | None, quota_project: str | Non
 
 def _packaged_release() -> str:
     """The IDC release of the packaged index: the major version of its package."""
+    from importlib.metadata import PackageNotFoundError, version  # here, not above: it takes as long to load as click
+
     try:
         return version("idc-index-data").partition(".")[0]
     except PackageNotFoundError:
