@@ -125,7 +125,7 @@ def _variables() -> str:
 
 
 def _lines() -> Iterator[str]:
-    context = click.Context(idcfs, info_name="idcfs")
+    context = click.Context(idcfs, info_name="idcfs", **idcfs.context_settings)
     yield f'.TH IDCFS 1 "" "idcfs {version("idcfs")}" "User Commands"'
     yield ".SH NAME"
     yield r"idcfs \- the NCI Imaging Data Commons as a read\-only filesystem"

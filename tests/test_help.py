@@ -22,7 +22,10 @@ SECTIONS = [
 ]
 
 
-COMMANDS = {one.command_path: one.command for one in commands(click.Context(cli.main, info_name="idcfs"))}
+COMMANDS = {
+    one.command_path: one.command
+    for one in commands(click.Context(cli.main, info_name="idcfs", **cli.main.context_settings))
+}
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -48,7 +51,7 @@ def test_every_option_says_what_it_is(path: str) -> None:
 
 
 def test_the_list_of_commands_is_not_cut() -> None:
-    context = click.Context(cli.main, terminal_width=80)
+    context = click.Context(cli.main, terminal_width=80, **cli.main.context_settings)
     for group in (cli.main, cli.main.get_command(context, "cache")):
         assert group is not None
         assert "..." not in group.get_help(context).partition("Commands:")[2]

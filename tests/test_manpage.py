@@ -34,7 +34,9 @@ def test_it_is_up_to_date() -> None:
 
 def test_every_command_has_a_section_with_its_options(shown: str) -> None:
     sections = dict(re.findall(r"^ {3}(idcfs [a-z ]+)\n(.*?)(?=^ {0,3}\S)", shown, re.MULTILINE | re.DOTALL))
-    contexts = {one.command_path: one for one in commands(click.Context(main, info_name="idcfs"))}
+    contexts = {
+        one.command_path: one for one in commands(click.Context(main, info_name="idcfs", **main.context_settings))
+    }
     assert sections.keys() == contexts.keys()
     for path, context in contexts.items():
         for parameter in context.command.params:
