@@ -13,6 +13,8 @@ from ..layout import PATH_COLUMNS, parse_layout
 from ..running import ATTRIBUTE_PREFIX, content_of
 
 _LEVELS = dict(zip(PATH_COLUMNS, ("collection", "patient", "study", "series"), strict=True))
+_MOST_DIGITS = 19
+"""Of a number of 63 bits."""
 _NUMBERS = frozenset({"size_bytes", "instance_count", "series_count", "cached_bytes"})
 
 
@@ -36,12 +38,13 @@ def describe(path: Path, mountpoint: Path, report: dict[str, Any]) -> dict[str, 
         "content": None if _is_hidden(place) else content_of(report),
     }
     for name, value in _attributes(path).items():
-        if name in _NUMBERS and value.isdecimal():
-            facts[name] = int(value)
+        if name in _NUMBERS:
+            if value.isdecimal() and len(value) <= _MOST_DIGITS:  # else the mount is not one of ours
+                facts[name] = int(value)
         elif name == "size_exact":
             facts[name] = value == "true"
         else:
-            facts[name] = value
+            facts.setdefault(name, value)
     if is_directory and facts["size_bytes"] is not None:
         facts["size_exact"] = True  # the index's sum
     return facts

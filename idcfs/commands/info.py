@@ -54,7 +54,8 @@ def path(uids: tuple[str, ...], mountpoint: Path | None) -> None:
     for uid in given:
         places, are_all_sure = _places_of(uid, found)
         for place in places.values():
-            click.echo(os.fsencode(place))
+            # As 'ls' does it: programs get the bytes, and no terminal what it would obey.
+            click.echo(printable(str(place)) if sys.stdout.isatty() else os.fsencode(place))
         if not places and are_all_sure:
             say(_not_found(uid, found))
         if not places or not are_all_sure:
@@ -78,7 +79,7 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(found, indent=1))
     else:
         for one in found:
-            click.echo(f"{printable(one['path'])}: {one['what']}")
+            click.echo(printable(f"{one['path']}: {one['what']}"))
             for name, fact in facts_of(one).items():
                 click.echo(f"  {name:<12}{printable(fact)}")
     if len(found) < len(places):
@@ -146,7 +147,10 @@ def _places_of(uid: str, mountpoints: Iterable[Path], links: str = UID_NAME) -> 
             are_all_sure = False
             say(f"{link}: {error.strerror}")
             continue
-        if place == mountpoint:
+        if place is not None and mountpoint not in (place, *place.parents):  # none of ours does
+            are_all_sure = False
+            say(f"{link} leads out of the mount: it is not followed")
+        elif place == mountpoint:
             are_all_sure = False
             say(f"study {uid} is in several directories of {mountpoint} and in none alone: look for its series")
         elif place is not None:

@@ -61,7 +61,7 @@ def status(mountpoint: Path | None, as_json: bool, is_watched: bool, interval: f
 
 def _print(report: dict[str, Any]) -> None:
     """``report`` is that of ``/.status.json``; what a mount of another version does not say is left out."""
-    click.echo(f"{printable(report['mountpoint'])}: idcfs {report['idcfs']}, process {report['pid']}")
+    click.echo(printable(f"{report['mountpoint']}: idcfs {report['idcfs']}, process {report['pid']}"))
     facts = {
         "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["started"])),
         "archive": f"{report['archive']}, {report['url']}",
@@ -79,4 +79,4 @@ def _print(report: dict[str, Any]) -> None:
         click.echo(f"  {name:<10}{printable(fact)}")
     for name, value in report["counters"].items():
         number = f"{value:,}" if value <= _MOST else "no limit"
-        click.echo(f"  {name.replace('_', ' '):<22}{number:>16}  {_MEANINGS.get(name, '')}".rstrip())
+        click.echo(printable(f"  {name.replace('_', ' '):<22}{number:>16}  {_MEANINGS.get(name, '')}".rstrip()))
