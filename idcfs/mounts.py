@@ -28,9 +28,6 @@ T = TypeVar("T")
 
 FILESYSTEM_TYPE = "fuse.idcfs"
 FUSE_DEVICE = Path("/dev/fuse")
-NO_FUSE_DEVICE = (
-    f"{FUSE_DEVICE} is missing: load the kernel's fuse module, or give the container --device {FUSE_DEVICE}"
-)
 NO_FUSERMOUNT = "fusermount3 is missing: install the package fuse3"
 ANSWER_SECONDS = 5.0
 """How long a mount may take to answer what it knows without its archive."""
@@ -182,6 +179,22 @@ def is_stale(path: Path) -> bool:
     return False
 
 
+def refusal_of_fuse(device: Path = FUSE_DEVICE) -> tuple[str, str] | None:
+    """Why this user cannot speak FUSE to the kernel, and what to do; None if that is possible."""
+    container = f"start the container with --device {FUSE_DEVICE}"
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return f"{device} is missing", f"load the kernel's module with 'modprobe fuse', or {container}"
+    except PermissionError:
+        if os.geteuid() == 0:  # a container's device rules, whatever the mode
+            return f"{device} may not be opened", container
+        return f"{device} may not be opened by you", f"as root: chmod 666 {device}"
+    except OSError as error:
+        return f"{device} cannot be opened: {error.strerror}", "load the module with 'modprobe fuse'"
+    return None
+
+
 @contextmanager
 def reserved(file: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock ``file``, so that mounts at one place are made one after the other; yields what lets go early.
@@ -234,8 +247,8 @@ def prepare(path: Path, *, may_hide_files: bool) -> bool:
         unmount(path, lazy=True)
     elif mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         raise UsageError(f"idcfs is mounted at {path} already: 'idcfs umount {path}' first, or choose another place")
-    if not FUSE_DEVICE.exists():
-        raise UsageError(NO_FUSE_DEVICE)
+    if (refusal := refusal_of_fuse()) is not None:
+        raise UsageError("; ".join(refusal))
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise UsageError(NO_FUSERMOUNT)
     try:

@@ -185,10 +185,8 @@ def without_settings() -> None:
 
 def _need_fuse() -> None:
     """:raises Failure: if nothing can be mounted here."""
-    if not mounts.FUSE_DEVICE.exists():
-        raise Failure(mounts.NO_FUSE_DEVICE)
-    if not os.access(mounts.FUSE_DEVICE, os.R_OK | os.W_OK):
-        raise Failure("/dev/fuse may not be opened by this user: run as root, or make it readable and writable for you")
+    if (refusal := mounts.refusal_of_fuse()) is not None:
+        raise Failure("; ".join(refusal))
     if shutil.which("fusermount3") is None:
         raise Failure(mounts.NO_FUSERMOUNT)
 

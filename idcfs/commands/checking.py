@@ -29,7 +29,6 @@ from .finding import Finding
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
 _KERNEL_LIBRARY = "pyfuse3"
 """The one package whose C library may be missing though it is installed itself."""
@@ -40,23 +39,11 @@ _OLD_DAYS = 240
 _DAY_SECONDS = 86_400
 
 
-def fuse_device(device: Path = FUSE_DEVICE) -> Finding:
+def fuse_device(device: Path = mounts.FUSE_DEVICE) -> Finding:
     """Whether the kernel lets this user speak FUSE."""
     check = "fuse device"
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        remedy = "load the kernel's module with 'modprobe fuse', or start the container with --device /dev/fuse"
-        return Finding.fail(check, f"{device} is missing", remedy)
-    except PermissionError:
-        if os.geteuid() == 0:  # a container's device rules, whatever the mode
-            return Finding.fail(check, f"{device} may not be opened", "start the container with --device /dev/fuse")
-        return Finding.fail(check, f"{device} may not be opened by you", f"as root: chmod 666 {device}")
-    except OSError as error:
-        return Finding.fail(
-            check, f"{device} cannot be opened: {error.strerror}", "load the module with 'modprobe fuse'"
-        )
-    return Finding.ok(check, f"{device} can be opened")
+    refusal = mounts.refusal_of_fuse(device)
+    return Finding.ok(check, f"{device} can be opened") if refusal is None else Finding.fail(check, *refusal)
 
 
 def fusermount() -> Finding:

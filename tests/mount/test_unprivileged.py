@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import IDCFS, detach, is_mounted, run
-from tests.mount.conftest import fuse_device, logs, without_bugs
+from tests.mount.conftest import NOWHERE, fuse_device, logs, without_bugs
 from tests.twin.client import Twin
 from tests.unprivileged import AS_NOBODY, NOBODY, only_root
 
@@ -131,4 +131,13 @@ def test_without_fusermount3_there_is_one_line(user: User) -> None:
     done = user.process(sys.executable, *IDCFS[1:], "mount", user.home / "mnt", PATH="/nonexistent")
     assert done.returncode == 2
     assert done.stderr == "idcfs: fusermount3 is missing: install the package fuse3\n"
+    assert not (user.home / "mnt").exists()
+
+
+@only_root("takes somebody else who may not")
+def test_who_may_not_open_the_device_is_told_what_helps(user: User) -> None:
+    Path("/dev/fuse").chmod(0o600)  # as the fixture found it, and will leave it
+    done = user.process(*IDCFS, "mount", user.home / "mnt", "--archive", NOWHERE)
+    said = "idcfs: /dev/fuse may not be opened by you; as root: chmod 666 /dev/fuse\n"
+    assert (done.returncode, done.stderr) == (2, said)
     assert not (user.home / "mnt").exists()
