@@ -109,6 +109,14 @@ def idcfs_around(path: Path, mounted: dict[Path, Mount]) -> Mount:
     return mount
 
 
+def idcfs_above(path: Path) -> Path | None:
+    """Mountpoint of the idcfs that ``path``, which has no links, lies in, if in any."""
+    try:
+        return idcfs_around(path, topmost()).path
+    except ValueError:
+        return None
+
+
 def expanded(path: Path) -> Path:
     """``path`` from the root on, without ``~``.
 

@@ -56,7 +56,8 @@ def idcfs_at(mountpoint: Path) -> Path:
     path = mounts.absolute(mountpoint)
     mount = mounts.mount_at(path)
     if mount is None or mount.filesystem_type != mounts.FILESYSTEM_TYPE:
-        raise UsageError(f"no idcfs is mounted at {path}")
+        above = mounts.idcfs_above(path)
+        raise UsageError(f"no idcfs is mounted at {path}" + (f", which lies in that at {above}" if above else ""))
     return path
 
 

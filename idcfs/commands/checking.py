@@ -199,6 +199,9 @@ def mounted(place: Path) -> Finding:
     check, quoted = "mount", shlex.quote(str(place))
     found = mounts.mount_at(place)
     if found is None or found.filesystem_type != mounts.FILESYSTEM_TYPE:
+        if (above := mounts.idcfs_above(place)) is not None:
+            said = f"no idcfs is mounted at {place}, which lies in that at {above}"
+            return Finding.warn(check, said, f"idcfs doctor {shlex.quote(str(above))}")
         return Finding.warn(check, f"no idcfs is mounted at {place}", f"idcfs mount {quoted}")
     try:
         if mounts.is_stale(place):

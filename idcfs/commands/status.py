@@ -12,6 +12,7 @@ import click
 
 from .. import mounts
 from ..cohort import spoken
+from ..config import is_given
 from ..console import say
 from ..errors import UsageError
 from ..printable import printable
@@ -42,6 +43,8 @@ def status(mountpoint: Path | None, as_json: bool, is_watched: bool, interval: f
     """Show what the idcfs at MOUNTPOINT (or every idcfs) is and has done: requests, bytes, hits, open files."""
     if is_watched and as_json:
         raise UsageError("--watch is for people, and --json for programs: give one of them")
+    if not is_watched and is_given(click.get_current_context(), "interval"):
+        raise UsageError("--interval goes with --watch")
     if as_json and mountpoint is None and not mounts.idcfs_mounts():
         click.echo("[]")  # for programs, no mount is an answer like others
         return

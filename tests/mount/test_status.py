@@ -103,6 +103,23 @@ def test_what_is_offline_has_no_log_to_read_on_in(mount: MountMaker, twin: Twin,
     assert "the log says more" not in done.stderr
 
 
+def test_a_place_within_a_mount_is_none_and_the_mount_is_named(mount: MountMaker, sample_index: Path) -> None:
+    made = mount(NOWHERE, "--index", sample_index)
+    within = made.path / "rider_twin"
+    said = f"no idcfs is mounted at {within}, which lies in that at {made.path}"
+    for words in (("status", within), ("umount", within), ("path", "--mount", within, "1.2.3")):
+        done = idcfs(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"idcfs: {said}\n")
+    done = idcfs("doctor", "--offline", within)
+    assert f"{said} → idcfs doctor {made.path}\n" in done.stdout
+
+
+def test_an_interval_without_a_watch_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.main(["status", "--interval", "2"])
+    assert capsys.readouterr() == ("", "idcfs: --interval goes with --watch\n")
+
+
 def test_for_programs_no_mount_is_an_empty_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
