@@ -20,6 +20,9 @@ default attributes weighs 2 Mi."""
 _MAX_DIGITS = 10
 """Of an integer string's value, which is below 2**31 (PS3.5, section 6.2)."""
 
+_KINDS = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "text", dict: "an object"}
+"""What JSON may be beside a list."""
+
 _ONE = trio.CapacityLimiter(1)
 
 T = TypeVar("T")
@@ -58,8 +61,10 @@ def checked_items(answer: Any, where: str) -> list[Item]:
 
     :raises Refused: if it is not.
     """
-    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        raise Refused(f"{where} did not answer with a list of DICOM JSON objects")
+    if not isinstance(answer, list):
+        raise Refused(f"{where} did not answer with a list of DICOM JSON objects, but with {_KINDS[type(answer)]}")
+    if not all(isinstance(item, dict) for item in answer):
+        raise Refused(f"{where} did not answer with a list of DICOM JSON objects, but of other things")
     return answer
 
 

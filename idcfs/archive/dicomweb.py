@@ -342,7 +342,7 @@ class DicomwebArchive:
         return items
 
     def _items(self, answer: Any, path: str) -> list[Item]:
-        """204, an empty body and ``[]`` are all nothing; one object instead of a list is one item."""
+        """204, an empty body, ``[]`` and ``null`` are all nothing; one object instead of a list is one item."""
         items = [answer] if isinstance(answer, dict) else answer or []
         return checked_items(items, f"{self._name}{path}")
 

@@ -30,8 +30,7 @@ async def probe_archive(archive: ArchiveSettings, login: Login | None, seconds: 
         async with trio.open_nursery() as nursery:
             auth = None if login is None else GoogleAuth(login, nursery, seconds)
             async with Transport(archive, _once(seconds), Stats(), auth) as transport:
-                if (answer := await transport.get_json("/series", {"limit": 1})) is not None:
-                    checked_items(answer, archive.spoken_name)
+                checked_items(await transport.get_json("/series", {"limit": 1}), archive.spoken_name)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # what a nursery raises: the one failure that matters is ours
         ours, others = group.split(IdcfsError)

@@ -123,10 +123,8 @@ class Transport:
         """Ask the archive again at once, even if it was away."""
         self._circuit.reset()
 
-    async def get_json(
-        self, path: str, params: Mapping[str, str | int] | None = None, *, about: str = ""
-    ) -> Any | None:
-        """The JSON at ``path``; None for 204 and for an empty 200, which both mean "nothing found".
+    async def get_json(self, path: str, params: Mapping[str, str | int] | None = None, *, about: str = "") -> Any:
+        """The JSON at ``path``; an empty list for 204 and for an empty 200, which both mean "nothing found".
 
         :raises Gone: for a 404.
         :raises Refused: for another status, what is not JSON, or too much of it.
@@ -135,9 +133,9 @@ class Transport:
         most = self._settings.max_json_bytes
         parse = partial(dicomjson.parse, where=self._where(path))
 
-        async def value(document: Document) -> Any | None:
+        async def value(document: Document) -> Any:
             body = document.body
-            return await dicomjson.in_turns(len(body), partial(parse, body)) if body.strip() else None
+            return await dicomjson.in_turns(len(body), partial(parse, body)) if body.strip() else []
 
         headers = {"Accept": DICOM_JSON, "Accept-Encoding": "gzip"}
         return await self._get(value, path, params, headers, "qido_requests", most, about, self._large)

@@ -30,7 +30,7 @@ async def test_json_and_its_request() -> None:
 @pytest.mark.parametrize("reply", [http(204), http(200, b""), http(200, b" \n")])
 async def test_nothing_is_none(reply: Reply) -> None:
     async with serving(reply) as server, transport_to(server.url) as transport:
-        assert await transport.get_json("/studies") is None
+        assert await transport.get_json("/studies") == []
 
 
 async def test_compressed_json_is_unpacked_and_counted_as_sent() -> None:
