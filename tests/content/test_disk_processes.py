@@ -221,7 +221,7 @@ def test_a_mount_holds_its_lock_whatever_else_is_opened(directory: Path) -> None
 
 
 CLOSED = """
-import os, pathlib, random, signal, sys, time
+import os, pathlib, random, signal, sys
 import trio
 from idcfs.content import upkeep
 from idcfs.content.disk import DiskTier
@@ -230,7 +230,7 @@ from idcfs.stats import Stats
 directory = pathlib.Path(sys.argv[1])
 
 
-async def mount(number, rounds):
+async def mount(number, rounds, working=None):
     tier = DiskTier(directory, 2_000_000, Stats())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tier.run)
@@ -243,6 +243,8 @@ async def mount(number, rounds):
             tier.put(key, block, data)
             if count % 100 == 3:
                 upkeep.info(directory)  # opens and closes the index in this process too
+            if count == 200 and working is not None:
+                os.write(working, b"x")
             await trio.sleep(0.001)
         nursery.cancel_scope.cancel()
     tier.close()
@@ -270,8 +272,11 @@ def come_and_go(number):
 for number in range(3):
     stays = started(trio.run, mount, number, 700)
     goes = [started(come_and_go, 10 * number + one) for one in range(1, 3)]
-    killed = started(trio.run, mount, number + 50, 10**9)
-    time.sleep(0.4)
+    reading, writing = os.pipe()
+    killed = started(trio.run, mount, number + 50, 10**9, writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b"x"
+    os.close(reading)
     os.kill(killed, signal.SIGKILL)
     os.waitpid(killed, 0)
     for child in (*goes, stays):

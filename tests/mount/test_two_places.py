@@ -19,6 +19,7 @@ from tests.mount.conftest import MountMaker
 from tests.mount.faults import LIMIT_SECONDS, TIMEOUT_SECONDS
 from tests.mount.stage import counters, errno_of, forget_pages
 from tests.twin.client import Twin
+from tests.waiting import eventually
 
 CUT = {"truncate_after_bytes": 70_000}
 STALLS = {"stall_after_bytes": 70_000}
@@ -117,7 +118,7 @@ def test_what_came_from_the_bucket_once_comes_from_the_archive_where_that_goes_w
     with path.open("rb", buffering=0) as file:
         assert file.read(4096) == content[:4096]
     assert counters(made)["bucket_downloads"] == 1
-    time.sleep(1.5)  # till that download is stopped
+    assert eventually(lambda: counters(made)["running_downloads"] == 0)
     places.archive.reset()
     places.bucket.reset()
     places.bucket.set(match=".dcm", **fault)
