@@ -3,8 +3,8 @@
     python -m scripts.delay http://127.0.0.1:8042/dicom-web 0.04
 
 prints ``READY URL``, the same address through the proxy, when it listens; for each line of standard input, how many
-requests came and how many bytes went back so far; and ends when standard input ends. Each connection to it is one to
-the server, so as many run in parallel as a client opens.
+requests came, how many bytes went back, and how many requests wait for an answer; and ends when standard input ends.
+Each connection to it is one to the server, so as many run in parallel as a client opens.
 
 It knows only so much of HTTP: what a client says after the server has said something is the next request. That holds
 for every client that waits for an answer before it asks again on the same connection, and all do.
@@ -40,6 +40,8 @@ class Traffic(NamedTuple):
     """Of HTTP."""
     bytes_moved: int
     """From the server, headers included."""
+    waiting: int
+    """How many of the requests nothing has been answered to yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,10 @@ class Proxy:
         try:
             self._questions.write("\n")
             self._questions.flush()
-            requests, bytes_moved = self._answers.readline().split()
+            requests, bytes_moved, waiting = self._answers.readline().split()
         except (BrokenPipeError, ValueError):
             raise Failure("the delay proxy has ended") from None
-        return Traffic(int(requests), int(bytes_moved))
+        return Traffic(int(requests), int(bytes_moved), int(waiting))
 
 
 @contextmanager
@@ -97,6 +99,7 @@ class _Counters:
     def __init__(self) -> None:
         self.requests = 0
         self.bytes_moved = 0
+        self.waiting = 0
 
 
 async def serve(url: str, seconds: float, ready: Callable[[str], None], counters: _Counters) -> None:
@@ -135,20 +138,24 @@ class _Connection:
 
     async def run(self) -> None:
         """Until one of the two has nothing more to say."""
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def run(direction: Callable[[], Awaitable[None]]) -> None:
-                await direction()
-                nursery.cancel_scope.cancel()
+                async def run(direction: Callable[[], Awaitable[None]]) -> None:
+                    await direction()
+                    nursery.cancel_scope.cancel()
 
-            nursery.start_soon(run, self._requests)
-            nursery.start_soon(run, self._answers)
+                nursery.start_soon(run, self._requests)
+                nursery.start_soon(run, self._answers)
+        finally:
+            self._answer_came()  # or never will
 
     async def _requests(self) -> None:
         while data := await self._client.receive_some(_REQUEST_BYTES):
             if self._answered:
                 self._answered = False
                 self._counters.requests += 1
+                self._counters.waiting += 1
                 await trio.sleep(self._seconds)
             await self._server.send_all(data)
 
@@ -156,9 +163,14 @@ class _Connection:
         buffer = bytearray(_ANSWER_BYTES)  # one for all: fresh memory costs more than copying does
         view = memoryview(buffer)
         while count := await self._server.socket.recv_into(buffer):
-            self._answered = True
+            self._answer_came()
             self._counters.bytes_moved += count
             await self._client.send_all(view[:count])
+
+    def _answer_came(self) -> None:
+        if not self._answered:
+            self._answered = True
+            self._counters.waiting -= 1
 
 
 async def _serve_with_stdin(url: str, seconds: float) -> None:
@@ -174,7 +186,7 @@ async def _serve_with_stdin(url: str, seconds: float) -> None:
         nursery.start_soon(serve, url, seconds, ready, counters)
         await listening.wait()
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            print(counters.requests, counters.bytes_moved, flush=True)
+            print(counters.requests, counters.bytes_moved, counters.waiting, flush=True)
         nursery.cancel_scope.cancel()
 
 

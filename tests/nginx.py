@@ -2,7 +2,8 @@
 
 The same DICOM files are there twice, each time as nothing but files: under ``/dicomWeb`` as a static DICOMweb server
 (single parts, whatever Accept says; one page of QIDO-RS a series), under ``/bucket`` as the IDC's buckets, whose
-listings are XML files, a page each. The access log is a witness of what moved.
+listings are XML files, a page each. A directory can be had as it is too, under ``/files``, with a page of HTML for
+each directory in it. The access log is a witness of what moved.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ http {{
             if ($arg_offset ~ "^[1-9]") {{ return 204; }}
             try_files $series.json =404;
         }}
+        location /files/ {{ autoindex on; }}
         location ~ ^/bucket/(?<bucket>[^/]+)/?$ {{
             default_type application/xml;
             try_files /listings/$bucket/$folder.$page.xml /listings/none.xml =404;
@@ -81,10 +83,14 @@ class Nginx(Server):
 
     name = "nginx"
 
-    def __init__(self, data: Path, certificate: Path | None = None) -> None:
-        """``certificate``: with its key in the same file; then it is served by TLS only."""
+    def __init__(self, data: Path, certificate: Path | None = None, *, files: Path | None = None) -> None:
+        """``certificate``: with its key in the same file; then it is served by TLS only.
+
+        ``files``: a directory to show as it is.
+        """
         super().__init__()
         self._data = data
+        self._files = files
         self._certificate = certificate
 
     @property
@@ -112,6 +118,8 @@ class Nginx(Server):
         served = self.directory / "served"
         if not served.exists():
             _lay_out(self._data, served)
+            if self._files is not None:
+                _link(served / "files", self._files)
         path = self.directory / "nginx.conf"
         path.write_text(
             _CONFIGURATION.format(

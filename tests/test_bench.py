@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench import SCENARIOS, measure
 from scripts.bench.crowds import Span, read_together
 from scripts.bench.measuring import Bench, Skipped, memory_watched, read_all
+from scripts.bench.promises import SCENARIOS, measure
 from scripts.bench.table import Promise, table
 from scripts.harness import Failure
 

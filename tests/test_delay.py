@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from scripts.delay import Traffic, counted, delayed
+from tests.waiting import eventually
 
 SECONDS = 0.3
 BODY = os.urandom(3_000_001)
@@ -117,14 +118,23 @@ def test_it_ends_with_its_standard_input() -> None:
 
 def test_it_counts_requests_and_bytes(server: str) -> None:
     with counted(server, 0) as proxy, httpx.Client(base_url=proxy.url, timeout=10, trust_env=False) as client:
-        assert proxy.traffic() == Traffic(0, 0)
+        assert proxy.traffic() == Traffic(0, 0, 0)
         for _ in range(2):
             seconds_to_first_byte(client)
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(seconds_to_first_byte, [client] * 3))
-        requests, bytes_moved = proxy.traffic()
-    assert requests == 5
+        requests, bytes_moved, waiting = proxy.traffic()
+    assert (requests, waiting) == (5, 0)
     assert 0 <= bytes_moved - 5 * len(BODY) < 5 * 1_000
+
+
+def test_it_tells_what_waits_for_an_answer(server: str) -> None:
+    with counted(server, 60) as proxy:
+        parts = httpx.URL(proxy.url)
+        assert parts.port
+        with socket.create_connection((parts.host, parts.port), timeout=10) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert eventually(lambda: proxy.traffic() == Traffic(1, 0, 1))
 
 
 def test_a_server_that_is_not_there_ends_the_connection() -> None:

@@ -1,77 +1,118 @@
-"""The benchmark: what idcfs promises about speed and memory, measured on this machine and set beside the promise.
+"""The benchmark: idcfs beside other ways to read the same files, and beside what it promises itself.
 
-    python -m scripts.bench [--runs N] [--list] [SCENARIO …]
+    python -m scripts.bench [--runs N] [--short] [--only PART] [--subject NAME] [--job NAME] [--results FILE] [--list]
 
-A miss is marked and is not a failure: machines differ, and so does what else they are doing. The exit code is 1 if
-something could not be measured.
+What is slow is no failure: machines differ, and so does what else they are doing. The exit code is 1 if something could
+not be measured.
 """
 
 from __future__ import annotations
 
-import os
+import datetime
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
-import httpx
 
-from scripts.bench import crowds, fetching, listings, reaching, rereading
-from scripts.bench.measuring import Bench, Skipped
+from scripts.bench import machine
+from scripts.bench.comparison import QUICK, THOROUGH, Comparison
+from scripts.bench.jobs import JOBS
+from scripts.bench.measuring import Bench
+from scripts.bench.promises import SCENARIOS, measure, promised
+from scripts.bench.results import Results
+from scripts.bench.subjects import SUBJECTS
 from scripts.bench.table import table
-from scripts.harness import Failure, in_bytes, program, scratch_directory
+from scripts.harness import program, scratch_directory
 
-SCENARIOS: dict[str, Callable[[Bench], None]] = {
-    "first-time": listings.first_time,
-    "again": listings.again,
-    "find": listings.find,
-    "warm": rereading.warm,
-    "disk": rereading.disk,
-    "cold": fetching.cold,
-    "far": fetching.far,
-    "first-byte": fetching.first_byte,
-    "slide": reaching.slide,
-    "memory": crowds.memory,
-}
+COMPARISON = "comparison"
+RESULTS = Path(__file__).parents[2] / "docs/benchmarks/results.json"
 
 
 @click.command()
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(min=1), help="How often to measure.")
-@click.option("--list", "only_list", is_flag=True, help="Name the scenarios and what they do.")
-@click.argument("scenarios", nargs=-1, type=click.Choice(list(SCENARIOS)), metavar="[SCENARIO …]")
-def main(runs: int, only_list: bool, scenarios: tuple[str, ...]) -> None:
-    """Measure what idcfs promises about speed and memory; without SCENARIO, all of it."""
+@click.option("--short", is_flag=True, help="Only the comparison, once, with next to nothing to read.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([COMPARISON, *SCENARIOS]), metavar="PART", help="Only this, and so on."
+)
+@click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    type=click.Choice([subject.name for subject in SUBJECTS]),
+    metavar="NAME",
+    help="Only this in the comparison, and so on.",
+)
+@click.option(
+    "--job",
+    "jobs",
+    multiple=True,
+    type=click.Choice([job.name for job in JOBS]),
+    metavar="NAME",
+    help="Only this in the comparison, and so on.",
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where what is measured goes; if nothing is left out, docs/benchmarks/results.json by default.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Name the parts, the subjects and the jobs.")
+def main(
+    runs: int,
+    short: bool,
+    only: tuple[str, ...],
+    subjects: tuple[str, ...],
+    jobs: tuple[str, ...],
+    results: Path | None,
+    only_list: bool,
+) -> None:
+    """Compare idcfs with other ways to read the same files, and with what it promises about speed and memory."""
     if only_list:
-        for name, scenario in SCENARIOS.items():
-            click.echo(f"{name:<12}{scenario.__doc__}")
+        _list()
         return
-    sys.exit(program("bench", lambda: report(runs, scenarios or tuple(SCENARIOS))))
+    if results is None and not (short or only or subjects or jobs):
+        results = RESULTS
+    parts = (COMPARISON,) if short else only or (COMPARISON, *SCENARIOS)
+    plan = QUICK if short else THOROUGH
+    among = [subject for subject in SUBJECTS if not subjects or subject.name in subjects]
+    done = [job for job in JOBS if not jobs or job.name in jobs]
+    comparison = Comparison(plan, among, done)
+    sys.exit(program("bench", lambda: _measure(comparison, 1 if short else runs, parts, results)))
 
 
-def report(runs: int, scenarios: Sequence[str]) -> int:
-    """Measure, and print the table; returns the exit code."""
+def _measure(comparison: Comparison, runs: int, parts: Sequence[str], results: Path | None) -> int:
+    """Measure, write down what was found, and print the table of promises; returns the exit code."""
     with scratch_directory("idcfs-bench-") as scratch:
+        scratch.chmod(0o711)  # davfs2 is a user of its own, who has to get to its cache
         bench = Bench(runs, scratch)
-        failed = measure(bench, scenarios)
-    print(f"\n{os.cpu_count()} cores, Linux {os.uname().release}, Python {sys.version.split()[0]}\n")
+        if COMPARISON in parts:
+            comparison.run(runs, scratch / "comparison")
+        failed = measure(bench, [part for part in parts if part != COMPARISON])
+    if results is not None:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(_results(comparison, bench, COMPARISON in parts).to_json())
     print("\n".join(table(bench.values)))
     return 1 if failed else 0
 
 
-def measure(bench: Bench, scenarios: Sequence[str]) -> list[str]:
-    """Run the scenarios, one line each; one that fails leaves the others standing. Returns those that failed."""
-    failed = []
-    free = os.statvfs(bench.scratch).f_bavail * os.statvfs(bench.scratch).f_frsize
-    print(f"In {bench.scratch} ({in_bytes(free)} free):")
-    for name in scenarios:
-        print(f"  {name:<12}", end="", flush=True)
-        started = time.perf_counter()
-        try:
-            SCENARIOS[name](bench)
-            print(f"{time.perf_counter() - started:.0f} s", flush=True)
-        except Skipped as reason:
-            print(f"skipped: {reason}", flush=True)
-        except (Failure, OSError, httpx.HTTPError) as error:
-            print(f"FAILED: {error}", flush=True)
-            failed.append(name)
-    return failed
+def _results(comparison: Comparison, bench: Bench, compared: bool) -> Results:
+    return Results(
+        machine=machine.described(),
+        taken=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        commit=machine.commit(),
+        command=" ".join(["python -m scripts.bench", *sys.argv[1:]]),
+        runs=bench.runs,
+        subjects=tuple(subject.name for subject in comparison.subjects),
+        jobs=tuple(job.name for job in comparison.jobs),
+        cells=tuple(comparison.cells()) if compared else (),
+        limits=tuple(comparison.limits()),
+        promised=tuple(promised(bench)),
+    )
+
+
+def _list() -> None:
+    click.echo(f"{COMPARISON:<12}Every subject does every job.")
+    for name, scenario in SCENARIOS.items():
+        click.echo(f"{name:<12}{scenario.__doc__}")
+    click.echo(f"subjects    {'; '.join(subject.name for subject in SUBJECTS)}")
+    click.echo(f"jobs        {'; '.join(job.name for job in JOBS)}")

@@ -96,9 +96,23 @@ def memory_watched(pid: int) -> Iterator[list[Memory]]:
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used of all processors so far: it tells the same on a machine that has other work too."""
+    """What a process has used of all processors so far, with those of its processes that have ended.
+
+    It tells the same on a machine that has other work too.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def forget_peak(pid: int) -> None:
+    """Let ``peak_mib`` begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has held since it began, or since ``forget_peak``, in MiB."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
