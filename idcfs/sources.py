@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
+from threading import RLock
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -78,6 +79,9 @@ class Offline:
     def log_in_with(self, login: Login) -> None:
         """Nobody is logged in to."""
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
 
 def _refuse_offline(what: str) -> NoReturn:
     error = Unreachable(f"{what} is not in the cache, and this mount is offline")
@@ -88,7 +92,8 @@ def _refuse_offline(what: str) -> NoReturn:
 class Archive:
     """The archive and the buckets, made when they are first asked.
 
-    Their libraries take a third of a mount's time to load, and mounting sends no request.
+    Their libraries take a third of a mount's time to load, and mounting sends no request: ``load`` may load them once
+    it is done.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class Archive:
         self._told_of_buckets = False
         self._transports: list[Transport] = []
         self._google: GoogleAuth | None = None
+        self._importing = RLock()  # two threads at once may each get modules that are not ready yet
 
     async def search_instances(self, series: Series) -> Listed:
         """The instances of a series."""
@@ -178,9 +184,15 @@ class Archive:
         if self._google is not None:
             self._google.use(login)
 
+    def load(self) -> None:
+        """Load the libraries, so that whoever asks first need not wait for that; for a thread."""
+        with self._importing:
+            from .archive import bucket, choice, dicomweb, inventory, transport  # noqa: F401
+
     @cached_property
     def _choice(self) -> Choice:
-        from .archive.choice import Choice
+        with self._importing:
+            from .archive.choice import Choice
 
         settings = self._settings
         return Choice(
@@ -199,13 +211,15 @@ class Archive:
 
     @cached_property
     def _dicomweb(self) -> DicomwebArchive:
-        from .archive.dicomweb import DicomwebArchive
+        with self._importing:
+            from .archive.dicomweb import DicomwebArchive
 
         return DicomwebArchive(self._transport, self._settings.archive)
 
     @cached_property
     def _renditions(self) -> DicomwebRenditions:
-        from .archive.renditions import DicomwebRenditions
+        with self._importing:
+            from .archive.renditions import DicomwebRenditions
 
         return DicomwebRenditions(self._transport)
 

@@ -50,6 +50,13 @@ def test_of_a_mount_that_is_at_two_places_one_is_taken_off_without_waiting(
     assert alive(made.pid)
 
 
+def test_what_the_first_request_needs_is_loaded_before_it(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+    made = mount(twin.url, "--index", sample_index)
+    # The only library of those that is not written in Python.
+    assert eventually(lambda: "pyexpat" in Path(f"/proc/{made.pid}/maps").read_text())
+    assert status(made.path)["counters"]["requests"] == 0
+
+
 def test_fusermount_works_as_well(mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index)
     run(["fusermount3", "-u", made.path])
