@@ -5,6 +5,8 @@ MOUNTPOINT ?= $(HOME)/idc
 MOUNT_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MINUTES ?= 10
+SOAK_ARGS ?=
 
 export VENV
 # Tests start idcfs some thousand times: compiled anew each time, it takes half as long again to start.
@@ -20,7 +22,7 @@ bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test lint format bench clean distclean
+.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test lint format bench soak clean distclean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -70,6 +72,9 @@ format: setup-dev  ## Put the code into the form that lint asks for
 
 bench: setup-dev  ## Measure, and compare with what idcfs promises
 	@$(python) -m scripts.bench $(BENCH_ARGS)
+
+soak: setup-dev  ## Read for MINUTES (default 10) in many processes while the archive fails, and say what broke
+	@$(python) -m scripts.soak --minutes "$(MINUTES)" $(SOAK_ARGS)
 
 clean:  ## Remove what tools left behind
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

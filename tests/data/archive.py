@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,17 @@ def write_index(directory: Path, parquet: Path, collection_id: str | None = None
     The collection is ``collection_id``, or the first level below ``directory``. ``round(series_size_MB * 1e6)`` is the
     exact byte sum of each series, as in the real index.
     """
-    rows = []
-    for folder, files in _collections(directory, collection_id):
-        rows += [_index_row(series, folder) for series in group([f for f in scan(directory) if f.path in files])]
+    series = [
+        replace(series, collection_id=folder)
+        for folder, files in _collections(directory, collection_id)
+        for series in group([f for f in scan(directory) if f.path in files])
+    ]
+    return write_index_of(series, parquet)
+
+
+def write_index_of(series: Iterable[Series], parquet: Path) -> Path:
+    """An idc-index-shaped parquet of ``series``, as they say of themselves; returns ``parquet``."""
+    rows = [_index_row(one) for one in series]
     columns = {name: [row.get(name) for row in rows] for name in _INDEX_COLUMNS}
     arrays = {name: pa.array(columns[name], type=kind) for name, kind in _INDEX_COLUMNS.items()}
     parquet.parent.mkdir(parents=True, exist_ok=True)
@@ -118,10 +127,10 @@ def _collections(directory: Path, collection_id: str | None) -> Iterator[tuple[s
     yield from by_name.items()
 
 
-def _index_row(series: Series, collection_id: str) -> dict[str, Any]:
+def _index_row(series: Series) -> dict[str, Any]:
     date = series.study_date
     return {
-        "collection_id": collection_id,
+        "collection_id": series.collection_id,
         "PatientID": series.patient_id,
         "StudyInstanceUID": series.study_uid,
         "SeriesInstanceUID": series.series_uid,

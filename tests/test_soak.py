@@ -1,0 +1,106 @@
+"""The soak's own parts: what it calls wrong, what it permits, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.soak.calls import BYTES, SHORT, CallFailed, Calls
+from scripts.soak.judging import DEATH, Event, Window, judge, read_told
+from scripts.soak.making import make_truth
+from scripts.soak.marks import Marks
+from scripts.soak.truth import File, Truth, files_of
+
+WINDOW = Window("503", frozenset({"wado"}), frozenset({"EHOSTUNREACH"}), 10, 20)
+SILENT = Window("slow", frozenset({"wado"}), frozenset(), 30, 40)
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Truth:
+    made = make_truth(tmp_path / "index.parquet", 7)
+    made.save(tmp_path / "truth.json")
+    return Truth.load(tmp_path / "truth.json")
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Calls:
+    (tmp_path / "events").mkdir()
+    return Calls(Marks(tmp_path / "marks", 2), 1, tmp_path / "events" / "1-0.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("event", "is_permitted"),
+    [
+        (Event("EHOSTUNREACH", "wado", "read", 15, 16), True),
+        (Event("EHOSTUNREACH", "wado", "read", 19, 25), True),  # it began then
+        (Event("EHOSTUNREACH", "wado", "read", 21, 25), False),
+        (Event("EHOSTUNREACH", "auto", "read", 15, 16), False),
+        (Event("EIO", "wado", "read", 15, 16), False),
+        (Event(DEATH, "wado", "mmap", 15, 16), True),
+        (Event(DEATH, "wado", "mmap", 35, 36), False),
+        (Event(BYTES, "wado", "read", 15, 16), False),
+        (Event(SHORT, "wado", "read", 15, 16), False),
+    ],
+    ids=str,
+)
+def test_an_error_is_permitted_where_and_when_its_fault_is(event: Event, is_permitted: bool) -> None:
+    verdict = judge([event], [WINDOW, SILENT], began=0.0)
+    assert bool(verdict.broken) == (not is_permitted)
+    assert verdict.permitted == ({"503": {event.kind: 1}} if is_permitted else {})
+
+
+def test_of_many_alike_some_are_told_and_the_others_counted() -> None:
+    broken = judge([Event("EIO", "wado", f"read {number}", 1, 2) for number in range(50)], [], began=0.0).broken
+    assert len(broken) == 21
+    assert "it was quiet" in broken[0]
+    assert broken[-1] == "EIO: 30 more"
+
+
+def test_what_is_not_the_truth_is_noticed(truth: Truth, calls: Calls, tmp_path: Path) -> None:
+    file = max((file for one in truth.series for file in files_of(one)), key=lambda file: file.size)
+    right = file.bytes(1_000, 5_000)
+    calls.compare("auto", file, 1.0, 1_000, 4_000, right)
+    calls.compare("auto", file, 1.0, file.size - 10, 4_000, file.bytes(file.size - 10, file.size))
+    calls.compare("auto", file, 1.0, 1_000, 4_000, right[:-1])
+    calls.compare("auto", file, 1.0, 1_000, 4_000, right[:99] + bytes([right[99] ^ 1]) + right[100:])
+    calls.compare("auto", file, 1.0, 1_000, 4_000, File(file.series, file.ordinal).bytes(1_001, 5_001))
+    calls.tell()
+    told = read_told(tmp_path / "events")
+    assert [event.kind for event in told.events] == [SHORT, BYTES, BYTES]
+    assert "other from 1099" in told.events[1].what
+    assert told.bytes_compared == 4 * 4_000 - 1 + 10
+
+
+def test_a_call_that_fails_is_written_down_and_one_that_lasts_is_marked(calls: Calls, tmp_path: Path) -> None:
+    marks = Marks(tmp_path / "marks")
+    seen = []
+
+    def look() -> None:
+        with calls.call("open", "auto", "a/b"):
+            seen.append(marks.read(1))
+            os.stat(tmp_path / "none")
+
+    with pytest.raises(CallFailed):
+        look()
+    (mark,) = seen
+    assert (mark.mount, mark.what) == ("auto", "open a/b")
+    assert 0 < time.monotonic() - mark.since < 60
+    assert not marks.read(1).since
+    (event,) = read_told(tmp_path / "events").events
+    assert (event.kind, event.mount, event.what) == ("ENOENT", "auto", "open a/b")
+    (line,) = (tmp_path / "events" / "1-0.jsonl").read_text().splitlines()
+    (tmp_path / "events" / "1-0.jsonl").write_text(f"{line}\n{json.dumps(line)[:20]}")  # killed while it wrote
+    assert len(read_told(tmp_path / "events").events) == 1
+    assert (tmp_path / "marks").stat().st_size < mmap.PAGESIZE
+
+
+def test_the_same_seed_makes_the_same_archive(truth: Truth, tmp_path: Path) -> None:
+    assert make_truth(tmp_path / "again.parquet", 7).series == truth.series
+    assert make_truth(tmp_path / "other.parquet", 8).series != truth.series
+    assert len(truth.series) > 300
+    assert any(file.size > 40 * 2**20 for file in truth.large)
