@@ -64,8 +64,11 @@ def boundary_of(content_type: str) -> bytes | None:
         return None
     message = Message()
     message["Content-Type"] = content_type
-    boundary = message.get_boundary()
-    return boundary.encode("utf-8", "surrogateescape") if boundary else None
+    try:
+        boundary = message.get_boundary()
+        return boundary.encode("utf-8", "surrogateescape") if boundary else None
+    except (LookupError, ValueError):  # continued, or in a character set (RFC 2231), in ways that make no sense
+        return None
 
 
 class MultipartParser:
@@ -107,9 +110,9 @@ class MultipartParser:
             raise Truncated(f"{self._where} sent a multipart answer that ends before its closing boundary")
 
     def _learn(self, _events: list[Event]) -> bool:
-        found = _FIRST_LINE.search(self._buffer)
+        found = _FIRST_LINE.search(self._buffer, 0, MAX_PREAMBLE_BYTES)
         if found is None:
-            if len(self._buffer) > MAX_PREAMBLE_BYTES:
+            if len(self._buffer) >= MAX_PREAMBLE_BYTES:
                 raise Damaged(
                     f"{self._where} sent a multipart answer that neither names a boundary nor begins with one"
                 )
@@ -126,7 +129,8 @@ class MultipartParser:
     def _headers(self, events: list[Event]) -> bool:
         # What is left begins with the CRLF of the boundary's line, so a part without headers needs no rule of its own.
         end = self._buffer.find(b"\r\n\r\n", self._at)
-        if (end if end >= 0 else len(self._buffer)) - self._at > MAX_HEADER_BYTES:
+        # Of the CRLF CRLF that ends it three bytes may be there.
+        if (end if end >= 0 else len(self._buffer) - 3) - self._at > MAX_HEADER_BYTES:
             raise Damaged(f"{self._where} sent a part with more than {MAX_HEADER_BYTES} bytes of headers")
         if end < 0:
             return False

@@ -175,6 +175,23 @@ def test_headers_without_end_are_damage() -> None:
         parser.feed(b"--b-0\r\nA: " + b"x" * MAX_HEADER_BYTES)
 
 
+@pytest.mark.parametrize("size", [50, 1_001, MAX_HEADER_BYTES * 2])
+@pytest.mark.parametrize(("length", "known"), [(MAX_HEADER_BYTES, True), (MAX_HEADER_BYTES + 1, False)])
+def test_how_long_headers_may_be_is_the_same_whatever_the_chunks(length: int, known: bool, size: int) -> None:
+    body = b"--b-0\r\nA: " + b"x" * (length - len(b"\r\nA: ")) + b"\r\n\r\nABCD\r\n--b-0--"
+    found = outcome(chunks_of(body, [size]))
+    assert found == Damaged if not known else isinstance(found, list)
+
+
+@pytest.mark.parametrize("size", [1, 1_001, MAX_PREAMBLE_BYTES * 2])
+@pytest.mark.parametrize(("length", "known"), [(0, True), (MAX_PREAMBLE_BYTES - 20, True), (MAX_PREAMBLE_BYTES, False)])
+def test_how_far_a_boundary_is_searched_for_is_the_same_whatever_the_chunks(
+    length: int, known: bool, size: int
+) -> None:
+    body = b"x" * length + b"\r\n--b-0\r\n\r\nABCD\r\n--b-0--"
+    assert outcome(chunks_of(body, [size]), None) == ([({}, b"ABCD")] if known else Damaged)
+
+
 def test_padding_without_end_is_content() -> None:
     content = b"A\r\n--b-0" + b" " * 1000
     assert parse([build([content], announce=False)])[0][1] == content
@@ -211,6 +228,10 @@ def test_whole_chunks_pass_through_uncopied() -> None:
         ("", None),
         (f"multipart/related; boundary=a; type={'x' * 1000}", None),
         (f'multipart/related; a="{";" * 10**6}', None),  # which would take the better part of an hour
+        pytest.param("multipart/related; boundary*" + "9" * 5_000 + "=a", None, id="continued beyond all numbers"),
+        ("multipart/related; boundary*=unicode_escape''%5cud800", None),
+        ("multipart/related; boundary*=idna''%ff", None),
+        ("multipart/related; boundary*=no-such-thing''a%20b", b"a b"),
     ],
     ids=lambda value: str(value)[:40],
 )
