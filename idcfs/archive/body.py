@@ -80,14 +80,14 @@ async def open_body(
 def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) -> int:
     """The instance's size in bytes, as a 206 tells it that brings just what was asked for, or that up to the end."""
     told = answer.headers.get("content-range", "")
-    match = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", told.strip())
+    match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", told.strip())
     if kind not in _INSTANCE_TYPES or answer.compressed or match is None:
         raise Refused(
             f"{answer.where} sent a part of something that is not the instance: {kind} {told or 'unlabelled'}"
         )
     first, last, size = map(int, match.groups())
-    length = answer.headers.get("content-length", "")
-    if length.isdecimal() and int(length) != last + 1 - first:
+    length = _content_length(answer)
+    if length not in (None, last + 1 - first):
         raise Refused(f"{answer.where} sent {told} in {length} bytes")
     if (first, last + 1) != (start, size if stop is None else min(stop, size)) or first > last:
         raise Refused(f"{answer.where} sent {told} where {start}-{'' if stop is None else stop - 1} was asked for")
@@ -103,11 +103,11 @@ class _SinglePartBody:
         self.start = start
         self.stop = stop
         chunked = "transfer-encoding" in answer.headers
-        length = answer.headers.get("content-length")
+        length = _content_length(answer)
         # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
         self.size = size
-        if size is None and length and not chunked and not answer.compressed:
-            self.size = int(length)
+        if size is None and not chunked and not answer.compressed:
+            self.size = length
         if self.size is not None and self.size > MAX_INSTANCE_BYTES:
             raise Damaged(f"{answer.where} announced an instance of {self.size} bytes")
         self._provable = chunked or length is not None
@@ -190,6 +190,13 @@ _UNTYPED = "application/octet-stream"
 _INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
 _MAX_NAME_CHARACTERS = 255
 """Of a media type: two names of at most 127 characters (RFC 6838, section 4.2). Messages show it."""
+_LENGTH = re.compile(r"[0-9]{1,20}")
+
+
+def _content_length(answer: ByteStream) -> int | None:
+    """What is announced, if it is a number; the HTTP parser has believed nothing else (RFC 9110, section 8.6)."""
+    text = answer.headers.get("content-length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
 
 
 def _media_type(content_type: str) -> str:
