@@ -81,5 +81,5 @@ def uid(value: object) -> str:
 
 def count(value: object) -> int | None:
     """An integer string that counts something, which servers send as a number or as text; None for what is none."""
-    text = str(value).strip()
+    text = str(value).strip() if isinstance(value, str | int) else ""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -110,8 +110,9 @@ def uid_of(item: Item, tag: str) -> str | None:
 
 
 def _text(item: Item, tag: str) -> str:
+    """A text, or a number as one; empty for anything else, which may be nested however deep."""
     value = dicomjson.first_value(item.get(tag))
-    return "" if value is None else str(value)
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def _word(item: Item, tag: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import httpx
@@ -16,7 +18,7 @@ from trio.testing import MockClock
 from idcfs import errors
 from idcfs.archive.dicomweb import DicomwebArchive
 from idcfs.archive.pages import MAX_STALE_PAGES
-from idcfs.archive.records import SeriesRecord, StudyRecord
+from idcfs.archive.records import SeriesRecord, StudyRecord, series_record
 from idcfs.archive.transport import Transport
 from idcfs.settings import ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
@@ -254,6 +256,16 @@ async def test_series_come_with_patient_and_count() -> None:
         found = await archive.search_series()
     assert list(map(fields, found)) == [("A", "1", "1.1", 7), ("A", "1", "1.2", 8), ("B", "2", "2.1", None)]
     assert {path for path, _, _ in server.asked} == {"/series"}
+
+
+@pytest.mark.parametrize("value", [{"Alphabetic": "A"}, ["A"], "nested", None])
+def test_what_is_neither_text_nor_number_is_no_word(value: object) -> None:
+    if value == "nested":  # as deep as JSON may be, which is parsed further up the stack than it is read
+        value = reduce(lambda inner, _: [inner], range(sys.getrecursionlimit()), "A")
+    words = {tag: {"Value": [value]} for tag in ("00100020", "00080060", "00201209")}
+    found = series_record(item(study="1", series="1.1") | words)
+    assert found is not None
+    assert (found.patient_id, found.modality, found.instance_count) == ("", "", None)
 
 
 async def test_patients_that_series_lack_are_taken_from_their_studies() -> None:
