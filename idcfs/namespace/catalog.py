@@ -169,7 +169,7 @@ class Catalog:
 
     def distinct(self, text: Literal["modality", "license", "source_doi"], start: int, stop: int) -> set[str]:
         """The different values in rows [start, stop), of those that are not empty."""
-        return {value.decode() for value in self._texts[text].distinct(start, stop) if value}
+        return {_shown(value) for value in self._texts[text].distinct(start, stop) if value}
 
     def common_value(self, column: str, start: int, stop: int) -> str | None:
         """What all rows [start, stop), one at least, have in ``column``, one of ``PATH_COLUMNS``; None: they differ."""
@@ -196,9 +196,9 @@ class Catalog:
             content=self._content[row].decode(),
             transfer_syntaxes=_split(self._transfer_syntaxes[row]),
             bucket=self._bucket[row].decode(),
-            modality=self._texts["modality"][row].decode(),
-            license=self._texts["license"][row].decode(),
-            source_doi=self._texts["source_doi"][row].decode(),
+            modality=_shown(self._texts["modality"][row]),
+            license=_shown(self._texts["license"][row]),
+            source_doi=_shown(self._texts["source_doi"][row]),
         )
 
     def _identifier(self, column: str, layout: Layout, columns: dict[str, pa.Array]) -> _Identifier:
@@ -295,6 +295,11 @@ def _only_chunk(table: pa.Table, name: str) -> pa.Array:
 def _numbers(array: pa.Array, code: Literal["i", "q"] = "i") -> memoryview:
     data = array.buffers()[1]
     return memoryview(data).cast("b").cast(code) if data is not None and len(array) else memoryview(b"")
+
+
+def _shown(value: bytes) -> str:
+    """A text that identifies nothing: in a server's JSON it may hold what is no Unicode."""
+    return value.decode("utf-8", "replace")
 
 
 def _known(number: int) -> int | None:

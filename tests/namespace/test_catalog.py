@@ -251,3 +251,9 @@ def test_a_number_of_instances_that_cannot_be_is_not_known(count: int) -> None:
 
 def test_the_helpers_write_every_column_they_promise() -> None:
     assert INDEX.names == list(Row.__dataclass_fields__)
+
+
+def test_words_of_a_server_that_are_no_unicode_are_shown_as_far_as_they_can_be() -> None:
+    catalog = catalog_of_records("here", [Record(modality="C\ud800T")])
+    assert catalog.distinct("modality", 0, 1) == {catalog.series(0).modality}
+    assert catalog.series(0).modality.encode().decode() == "C\ufffd\ufffd\ufffdT"
