@@ -86,13 +86,24 @@ def _listed(first: str, rest: _Lines) -> tuple[str, Iterator[str]]:
     if _OBJECTS.search(first):
         return _CONTENT, _copied(lines)
     for delimiter in _DELIMITERS:
-        rows = csv.reader([first], delimiter=delimiter, skipinitialspace=True)
-        header = [field.strip().casefold() for field in next(rows, [])]
+        header = _header(first, delimiter)
         if _UID.casefold() in header:
             return _UID, _fields(_rows(first, rest, delimiter), header.index(_UID.casefold()))
     if any(delimiter in first.strip() for delimiter in _DELIMITERS):
         raise UsageError(f"its first line names no column {_UID}: {_shown(first)}")
     return _UID, _words(lines)
+
+
+def _header(first: str, delimiter: str) -> list[str]:
+    """What a table's columns are called, if this line begins one.
+
+    :raises UsageError: if a field is longer than fields are.
+    """
+    try:
+        fields = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:
+        raise UsageError("it is no list of series") from None
+    return [field.strip().casefold() for field in fields]
 
 
 def _copied(lines: Iterator[str]) -> Iterator[str]:

@@ -77,6 +77,8 @@ def test_a_list_is_read_in_every_form(text: str, column: str, values: Sequence[s
         (b"\xff\xfe1\x00.\x00", "it is no text in UTF-8"),
         (b"1.2\n\xff\n", "it is no text in UTF-8"),
         (b"1" * 2_000_000, "it is no list of series"),
+        (b"1" * 200_000, "it is no list of series"),
+        (b"SeriesInstanceUID," + b"x" * 200_000 + b"\n1.2,\n", "it is no list of series"),
         (b"StudyInstanceUID,Modality\n1.2,CT\n", "its first line names no column SeriesInstanceUID: 'StudyInstanceUID"),
         (b"a,SeriesInstanceUID\n1,1.2\n2\n", "a row has no SeriesInstanceUID: '2'"),
         (b"a,SeriesInstanceUID\n1,1.2\n2, \n", "a row has no SeriesInstanceUID: '2,"),
