@@ -41,7 +41,8 @@ MAX_MESSAGE_CHARS = 200
 _SECRET = re.compile(
     r"""(?xi)
     (?: \b | (?<=%[0-9a-f]{2}) )  # a word begins behind an escape too
-    (?: (?: bearer | basic (?= \W+ (?-i: \S* [A-Z0-9=] ) ) ) (?: \s | %20 | \+ )+ \S+
+    (?: (?: bearer | basic (?= \W (?: [^\w=]*+ = | \W*+ (?-i: [^\sA-Z0-9=]{0,256}+ [A-Z0-9=] ) ) ) )
+        (?: \s | %20 | \+ )+ \S+
       | ya29 (?: \. | %2e ) \S+
       | eyJ [\w.%-]+
       | 1 (?: / | %2f ){2} \S+ )
@@ -52,7 +53,7 @@ _SECRET = re.compile(
     """
 )
 """What servers that repeat what they were sent would put into the log: logins as Google writes them, or by their names;
-percent-encoded too."""
+percent-encoded too. Nothing of it looks at one character over and over, whatever a server sends."""
 _SECRET_CHARS = 8
 """Of what is known to be secret, shorter texts are words that may stand anywhere."""
 _SECONDS = re.compile(r"[0-9]{1,12}")

@@ -12,7 +12,7 @@ import pytest
 
 from idcfs import errors
 from idcfs.archive.adc import find_login
-from idcfs.archive.faults import excerpt
+from idcfs.archive.faults import MAX_MESSAGE_CHARS, excerpt
 from idcfs.archive.transport import Transport
 from idcfs.settings import ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
@@ -33,6 +33,13 @@ def test_a_login_is_hidden_however_it_is_written(login: str, form: str) -> None:
         said = excerpt(text.encode(), "text/plain")
         assert "SECRET" not in said
         assert "(hidden)" in said
+
+
+@pytest.mark.parametrize("start", ["basic ", "bearer ", "client_secret", "client_secret=", "eyJ", "1//", "Basic ="])
+@pytest.mark.parametrize("more", ["~", "+", '"', "\\", "%22", "%20", "(", "basic~", "basic+", "client_secret "])
+def test_the_search_for_logins_ends_whatever_is_sent(start: str, more: str) -> None:
+    """What looked at each character once for each before it would take minutes of this."""
+    assert len(excerpt((start + more * (300_000 // len(more) // len(more))).encode(), "text/plain")) <= MAX_MESSAGE_CHARS
 
 
 @pytest.mark.parametrize("name", NAMES)
