@@ -22,6 +22,8 @@ ATTRIBUTE_PREFIX = "user.idc."
 
 _MOST_BYTES = 16 * MIB
 """More than any mount says of itself; that of somebody else's filesystem that calls itself idcfs may have no end."""
+_COUNTS = range(-(2**63), 2**63)
+"""What can be counted; with more, not even a rate can be worked out."""
 _SHAPE: dict[str, Any] = {
     "pid": range(1, 2**22 + 1),  # what Linux has at most
     "started": range(2**35),  # of which years can be told
@@ -32,13 +34,13 @@ _SHAPE: dict[str, Any] = {
     "metrics_port?": int | None,
     "cohort?": (None, {"collections?": (None, [str]), "where?": str | None, "manifest?": str | None}),
     "counters": {
-        **dict.fromkeys(("hits", "misses", "bytes_from_archive", "bytes_from_buckets", "errors"), int),
-        **dict.fromkeys(("open_files", "running_downloads", "disk_cache_capacity", "disk_unkept"), int),
+        **dict.fromkeys(("hits", "misses", "bytes_from_archive", "bytes_from_buckets", "errors"), _COUNTS),
+        **dict.fromkeys(("open_files", "running_downloads", "disk_cache_capacity", "disk_unkept"), _COUNTS),
     },
     "circuits?": [
         {"archive": str, "open": bool, "quota": bool, "why": str | None, "until": (None, range(2**35))},
     ],
-    "downloads?": [{"uid": str, "got": int, "size": int | None}],
+    "downloads?": [{"uid": str, "got": _COUNTS, "size": (None, _COUNTS)}],
 }
 """What this version's commands understand of what a mount says: types, by name; with ``?`` what may be missing.
 
@@ -149,7 +151,7 @@ def _status_of(mountpoint: Path) -> dict[str, Any]:
         text = b"".join(_pieces(file))
     with suppress(ValueError, RecursionError):  # no JSON, or too deep
         report = json.loads(text)
-        if _fits(report, _SHAPE) and all(type(value) is int for value in report["counters"].values()):
+        if _fits(report, _SHAPE) and all(_fits(value, _COUNTS) for value in report["counters"].values()):
             return cast("dict[str, Any]", report)
     raise UsageError(f"the idcfs at {mountpoint} is of another version: mount it anew")
 

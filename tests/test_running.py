@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from idcfs import mounts
-from idcfs.commands import checking
+from idcfs.commands import checking, watching
 from idcfs.errors import UsageError
 from idcfs.running import read_status
 from idcfs.settings import STATUS_NAME
@@ -33,10 +33,11 @@ REPORT: dict[str, Any] = {
 NONE_OF_OURS: dict[str, list[Any]] = {
     "pid": ["1; touch x", 0, -1, 10**20, True, None, 1.5],
     "circuits": [5, None, [{}], [5], [CIRCUIT | {"until": 10**20}], [CIRCUIT | {"why": 5}]],
-    "counters": [None, {}, [], REPORT["counters"] | {"hits": "1"}, REPORT["counters"] | {"x": []}],
+    "counters": [None, {}, [], REPORT["counters"] | {"hits": "1"}, REPORT["counters"] | {"x": []}]
+    + [REPORT["counters"] | {name: -(10**400)} for name in ("bytes_from_archive", "x")],
     "cohort": [5, {"collections": 5}, {"where": []}],
     "started": ["x", 10**20, -1],
-    "downloads": [[{"uid": 5}]],
+    "downloads": [[{"uid": 5}], [{"uid": "1.2", "got": 10**400, "size": None}]],
     "cache_dir": [5],
     "mountpoint": [None],
     "log_file": [[]],
@@ -67,6 +68,11 @@ def test_what_is_of_another_kind_is_not_taken(name: str, tmp_path: Path) -> None
     for value in NONE_OF_OURS[name]:
         with pytest.raises(UsageError, match="is of another version"):
             read_status(saying(json.dumps(REPORT | {name: value}), tmp_path))
+
+
+def test_a_server_that_nobody_knows_why_it_is_not_asked_is_shown_too(tmp_path: Path) -> None:
+    report = read_status(saying(json.dumps(REPORT | {"circuits": [CIRCUIT | {"why": None}]}), tmp_path))
+    assert watching._line(watching.Look(report, 0.0)).endswith(": –")
 
 
 def test_of_what_has_no_end_16_mib_are_read(tmp_path: Path) -> None:

@@ -189,4 +189,4 @@ def _server(circuit: dict[str, Any]) -> str:
         return f"{name}: circuit closed"
     until = time.strftime("%H:%M:%S", time.localtime(circuit["until"]))
     quota = "quota spent, " if circuit["quota"] else ""
-    return f"{name}: circuit open until {until}: {quota}{printable(circuit['why'])}"
+    return f"{name}: circuit open until {until}: {quota}{printable(circuit['why'] or _NOTHING)}"
