@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import Damaged
@@ -31,7 +32,9 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _INSTANCE_UID = (0x0008, 0x0018)
 _UNDEFINED = 0xFFFFFFFF
 _MAX_BYTES = 64 * KIB
-"""Where (0008,0018) must have come; in real files it is within the first kilobyte."""
+"""Of the dataset, within which (0008,0018) must have come; in real files it is within the first kilobyte."""
+_MAX_START_BYTES = 3 * _MAX_BYTES
+"""Of the file. What can be told is told by it, so that the answer is the same in whatever pieces the bytes arrive."""
 
 Bytes = bytes | memoryview
 
@@ -48,9 +51,13 @@ def is_proven(instance: Instance, start: Bytes, *, whole: bool) -> bool:
     :param whole: that no more bytes will come.
     :raises Damaged: if it is something else.
     """
+    if len(start) < FILE_META_START and not whole:
+        return False
+    whole = whole or len(start) >= _MAX_START_BYTES
+    start = start[:_MAX_START_BYTES]
     if not has_file_meta(start):
         encoding = _guessed(start)
-        if (len(start) >= FILE_META_START or whole) and (encoding is None or instance.transfer_syntaxes):
+        if encoding is None or instance.transfer_syntaxes:
             raise Damaged(f"{instance}: {NO_FILE_META}")
         return _is_named_by(instance, start, encoding, "a dataset without file meta", whole=whole)
     meta = parse_file_meta(start, whole=whole)
@@ -75,14 +82,12 @@ def _agree_on_syntax(instance: Instance, sent: str) -> None:
         )
 
 
-def _is_named_by(instance: Instance, dataset: Bytes, encoding: _Encoding | None, sent: str, *, whole: bool) -> bool:
+def _is_named_by(instance: Instance, dataset: Bytes, encoding: _Encoding, sent: str, *, whole: bool) -> bool:
     """Whether the dataset names ``instance``; False while that cannot be told.
 
     :raises Damaged: if it names another, or none; ``sent`` is what was sent then.
     """
-    if encoding is None:
-        return False
-    found = _dataset_uid(dataset, encoding)
+    found = _dataset_uid(dataset[:_MAX_BYTES], encoding)
     if found == instance.instance_uid:
         return True
     if found is None and not whole and len(dataset) < _MAX_BYTES:
@@ -124,8 +129,18 @@ def _guessed(data: Bytes) -> _Encoding | None:
 
 
 def _inflated(data: Bytes) -> bytes:
-    """The beginning of a deflated dataset (PS3.5 section A.5: RFC 1951, no header)."""
+    """The beginning of a deflated dataset (PS3.5 section A.5: RFC 1951, no header), up to where it is damaged."""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _MAX_BYTES)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[:_MAX_BYTES], _MAX_BYTES)
     except zlib.error:
-        return b""
+        return _inflated_to_damage(data[:_MAX_BYTES])
+
+
+def _inflated_to_damage(data: Bytes) -> bytes:
+    """As ``_inflated``, of what cannot be inflated to its end: byte by byte, to keep all that comes before that."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    found = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(data)):
+            found += stream.decompress(data[at : at + 1], _MAX_BYTES - len(found))
+    return bytes(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import pydicom
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from idcfs.content.identity import is_proven
 from idcfs.content.instance import Instance
 from idcfs.errors import Damaged
+from idcfs.settings import KIB, MIB
+from tests.content.scripted import part10
 from tests.data import pydicom_files
 
 
@@ -81,3 +85,49 @@ def test_other_bytes_are_never_proven(start: bytes) -> None:
             except Damaged:
                 continue
             assert not proven
+
+
+def in_pieces(content: bytes, size: int) -> tuple[bool | type[Damaged], int]:
+    """What comes out, and after how many bytes, where they come in pieces."""
+    for end in range(size, len(content) + size, size):
+        try:
+            if is_proven(asked_for("1.2.3.4"), content[:end], whole=end >= len(content)):
+                return True, end
+        except Damaged:
+            return Damaged, end
+    raise AssertionError("it cannot be told")
+
+
+def naming(vr: bytes = b"", before: bytes = b"") -> bytes:
+    """A dataset whose SOPInstanceUID is the one asked for."""
+    length = struct.pack("<2sH", vr, 8) if vr else struct.pack("<I", 8)
+    return before + b"\x08\0\x18\0" + length + b"1.2.3.4\0" + b"\x08\0\x60\0CS\2\0CT" * 3
+
+
+def deflated(dataset: bytes, then: bytes = b"") -> bytes:
+    """A file whose file meta names another instance than its dataset, which is deflated."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    head = part10("1.2.3.5", "1.2.840.10008.1.2.1.99").removesuffix(b"\x08\0\x05\0CS\0\0")
+    return head + packer.compress(dataset) + packer.flush(zlib.Z_SYNC_FLUSH) + then
+
+
+@pytest.mark.parametrize(
+    ("content", "proven"),
+    [
+        pytest.param(deflated(naming(b"UI"), b"\xff" * 100), True, id="damaged behind its name"),
+        pytest.param(deflated(b"", b"\3\0" + b"x" * 2 * MIB), Damaged, id="nothing deflated, and no end"),
+        pytest.param(deflated(b"", b"\0\0\0\xff\xff" * 400_000), Damaged, id="nothing, deflated without end"),
+        pytest.param(naming(b"UI", b"\x08\0\x05\0LT\xfe\xff" + b"x" * 65_534), Damaged, id="named too far behind"),
+        pytest.param(b"\x08\0\x05\0CS\0\0" * 30_000, Damaged, id="elements without end"),
+        pytest.param(
+            part10("1.2.3.5")[:-8] + b"\2\0\2\0UI\0\0" * 300_000, Damaged, id="a file meta without end behind the proof"
+        ),
+        pytest.param(naming(b"UI").ljust(128, b"\0") + part10("1.2.3.5")[128:], Damaged, id="a dataset as preamble"),
+    ],
+)
+def test_what_it_is_does_not_depend_on_the_pieces_and_is_soon_told(
+    content: bytes, proven: bool | type[Damaged]
+) -> None:
+    found = {size: in_pieces(content, size) for size in (100, 7_000, 60_000, 4 * MIB) if len(content) < 1_000 * size}
+    assert {verdict for verdict, _ in found.values()} == {proven}
+    assert all(end <= max(256 * KIB, size) for size, (_, end) in found.items())
