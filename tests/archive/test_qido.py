@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any
 
 import httpx
@@ -261,7 +260,8 @@ async def test_series_come_with_patient_and_count() -> None:
 @pytest.mark.parametrize("value", [{"Alphabetic": "A"}, ["A"], "nested", None])
 def test_what_is_neither_text_nor_number_is_no_word(value: object) -> None:
     if value == "nested":  # as deep as JSON may be, which is parsed further up the stack than it is read
-        value = reduce(lambda inner, _: [inner], range(sys.getrecursionlimit()), "A")
+        for _ in range(sys.getrecursionlimit()):
+            value = [value]
     words = {tag: {"Value": [value]} for tag in ("00100020", "00080060", "00201209")}
     found = series_record(item(study="1", series="1.1") | words)
     assert found is not None
