@@ -9,8 +9,10 @@ log that this one goes on writing to.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FileIdentity = tuple[int, int]
 
@@ -28,7 +30,7 @@ def connect(path: Path, patience_seconds: float, set_up: Callable[[sqlite3.Conne
     :param set_up: makes the tables; what it raises closes the connection.
     :raises sqlite3.Error: if it cannot be opened.
     """
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_seconds)
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_seconds, factory=_Connection)
     try:
         path.chmod(0o600)  # SQLite's own is the umask's; the files beside take this one over
         connection.execute("PRAGMA journal_mode = WAL")
@@ -38,6 +40,38 @@ def connect(path: Path, patience_seconds: float, set_up: Callable[[sqlite3.Conne
         connection.close()
         raise
     return connection
+
+
+class _Connection(sqlite3.Connection):
+    """One that says in an ``sqlite3.Error`` what is wrong with a file, whatever bytes that would have to quote.
+
+    Where SQLite's own message is no text, since it has a damaged schema in it, Python raises UnicodeDecodeError.
+    """
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """The method of ``sqlite3.Connection``."""
+        with _in_words():
+            return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        """The method of ``sqlite3.Connection``."""
+        with _in_words():
+            return super().executemany(*arguments)
+
+    def executescript(self, *arguments: Any) -> sqlite3.Cursor:
+        """The method of ``sqlite3.Connection``."""
+        with _in_words():
+            return super().executescript(*arguments)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        damage = sqlite3.DatabaseError("its schema is no text")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage from error
 
 
 def identity(path: Path) -> FileIdentity | None:

@@ -72,3 +72,26 @@ def test_damage_is_what_no_waiting_mends(tmp_path: Path) -> None:
             one.execute("no SQL")
     assert not database.is_damage(mistake.value)
     assert database.is_damage(mistake.value, {sqlite3.SQLITE_ERROR})
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("execute", ("SELECT * FROM t",)),
+        ("executemany", ("INSERT INTO t VALUES (?)", [(1,)])),
+        ("executescript", ("SELECT * FROM t",)),
+    ],
+)
+def test_a_schema_that_is_no_text_is_damage(method: str, words: tuple[object, ...], tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    with contextlib.closing(database.connect(path, 1.0, make_table)) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as damaging, damaging:
+            damaging.execute("PRAGMA writable_schema = ON")
+            damaging.execute("UPDATE sqlite_master SET sql = sql || CAST(x'ff' AS TEXT)")
+            damaging.execute("PRAGMA schema_version = 77")  # so that it is read anew
+        with pytest.raises(sqlite3.DatabaseError) as met:
+            getattr(connection, method)(*words)
+        with pytest.raises(sqlite3.DatabaseError) as opened:
+            database.connect(path, 1.0, make_table)
+    assert database.is_damage(met.value)
+    assert database.is_damage(opened.value)

@@ -35,8 +35,8 @@ def test_a_login_is_hidden_however_it_is_written(login: str, form: str) -> None:
         assert "(hidden)" in said
 
 
-@pytest.mark.parametrize("start", ["basic ", "bearer ", "client_secret", "client_secret=", "eyJ", "1//", "Basic ="])
-@pytest.mark.parametrize("more", ["~", "+", '"', "\\", "%22", "%20", "(", "basic~", "basic+", "client_secret "])
+@pytest.mark.parametrize("start", ["basic ", "client_secret"])
+@pytest.mark.parametrize("more", ["~", '"', "%22", "basic~", "basic+"])
 def test_the_search_for_logins_ends_whatever_is_sent(start: str, more: str) -> None:
     """What looked at each character once for each before it would take minutes of this."""
     text = start + more * (300_000 // len(more) ** 2)
