@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from . import xdg
+from . import trust, xdg
 from .errors import UsageError
 from .nearest import did_you_mean
 
@@ -210,9 +210,9 @@ def _trust(file: Path, status: os.stat_result) -> None:
     """:raises UsageError: if it is no file, or somebody else may say by it what is mounted, and for whom."""
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{file} cannot be read: it is no regular file")
-    if status.st_uid not in (0, os.geteuid()):
+    if trust.is_anothers(status):
         raise UsageError(f"{file} belongs to another user: its settings are not taken")
-    if status.st_mode & stat.S_IWOTH:
+    if trust.is_open_to_all(status):
         raise UsageError(f"everybody may write {file}: its settings are not taken before 'chmod o-w' of it")
 
 

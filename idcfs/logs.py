@@ -11,10 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Lock
 from typing import Any, TextIO
 
+from . import trust
 from .errors import UsageError
 from .printable import printable
 from .settings import KIB, MIB
@@ -62,6 +65,7 @@ def _handler(file: Path | None) -> logging.Handler:
         return _Stream()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trust.check_directory(file.parent, "state directory")
         with file.open("ab") if file.exists() else tempfile.TemporaryFile(dir=file.parent):
             pass  # it can be
     except OSError as error:
@@ -103,7 +107,11 @@ class _Stream(_Closing, logging.StreamHandler[TextIO]):
 
 
 class _File(_Closing, logging.handlers.RotatingFileHandler):
-    """To a file, which is set aside when it is large."""
+    """To a file, which is set aside when it is large; it may hold patients' names, so nobody else may read it."""
+
+    def _open(self) -> TextIOWrapper:
+        opener = partial(os.open, mode=0o600)
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=opener)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from . import console, fuse, heap, mounts, notify, signals
+from . import console, fuse, heap, mounts, notify, signals, trust
 from .content.amounts import affordable_for_later
 from .content.blocks import MemoryTier
 from .content.disk import DiskTier
@@ -318,5 +318,6 @@ def _make_private(directory: Path) -> None:
         raise UsageError(f"--cache-dir {directory}: it is no text in UTF-8") from None
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trust.check_directory(directory, "cache directory")
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be made: {error.strerror}") from None

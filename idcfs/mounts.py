@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Thread
 from typing import BinaryIO, TypeVar
 
+from . import trust
 from .errors import IdcfsError, UsageError
 from .settings import BLOCK_BYTES, KIB
 
@@ -208,11 +209,14 @@ def reserved(file: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock ``file``, so that mounts at one place are made one after the other; yields what lets go early.
 
     A forked process holds it as well: it is free once both have let go. What fails within leaves no file behind.
+
+    :raises UsageError: if others may have put something in its place.
     """
     with ExitStack() as held:
         lock: BinaryIO | None = None
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            trust.check_directory(file.parent, "state directory")
             lock = held.enter_context(_locked(file))
         except OSError as error:  # a mount in the foreground needs no state directory
             log.info("mounting without the lock %s: %s", file, error.strerror)

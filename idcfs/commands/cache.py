@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from .. import mounts, options, running
+from .. import mounts, options, running, trust
 from ..config import is_given
 from ..console import Bar, say
 from ..errors import IdcfsError, UsageError
@@ -127,6 +127,7 @@ def _cache_at(given: Path | None) -> Path:
     """
     directory = mounts.expanded(given or options.default_cache_dir())
     try:
+        trust.check_directory(directory, "cache directory")
         names = list(directory.iterdir())
     except FileNotFoundError:
         if is_given(click.get_current_context(), "cache_dir"):

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import mounts, options
+from .. import mounts, options, trust
 from ..errors import AccessDenied, IdcfsError, UsageError
 from ..running import read_status
 from ..settings import BLOCKS_NAME, GIB
@@ -165,12 +165,17 @@ def state_directory() -> Finding:
 
 
 def _unwritable(directory: Path) -> str | None:
-    """Why nothing can be written into ``directory``, which need not exist yet; None if it can."""
+    """Why nothing can be, or is, written into ``directory``, which need not exist yet; None if it can."""
     # A link that leads nowhere is there all the same, and in the way.
     place = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=place):
-            return None
+            pass
+        if place == directory:
+            trust.check_directory(directory, "directory")
+        return None
+    except UsageError as error:
+        return str(error)
     except OSError as error:
         owner = _owner(place)
         whose = f", and belongs to {owner}" if error.errno == errno.EACCES and owner else ""
