@@ -20,7 +20,7 @@ from .answer import Answer
 from .body import InstanceBody, open_body
 from .dicomjson import Item, checked_items
 from .habits import RangeHabit
-from .pages import MAX_STALE_PAGES, most_items
+from .pages import MAX_ITEMS, MAX_STALE_PAGES, most_items
 from .records import (
     INSTANCE_UID,
     PATIENT_ID,
@@ -48,9 +48,6 @@ SMALLER_LIMITS = (200, 100)
 WRONG_LIMIT = frozenset({400, 413, 416, 422})
 WRONG_FIELDS = frozenset({400, 422})
 """Statuses that may mean that an attribute cannot be asked for: includefield may name any (PS3.18, 8.3.4.3)."""
-
-MAX_ITEMS = 2**24
-"""Most items of a listing of unknown length: as many as the ordinals of inodes have room for."""
 
 T = TypeVar("T", bound=Hashable)
 

@@ -20,6 +20,8 @@ _SERIES_NUMBER = "00200011"
 _SERIES_DESCRIPTION = "0008103E"
 _INSTANCE_COUNT = "00201209"  # NumberOfSeriesRelatedInstances
 INSTANCE_UID = "00080018"
+_MAX_CHARACTERS = 1024
+"""Of a text that is shown; DICOM's have 64 (PS3.5 section 6.2)."""
 
 
 class Fields(NamedTuple):
@@ -110,9 +112,10 @@ def uid_of(item: Item, tag: str) -> str | None:
 
 
 def _text(item: Item, tag: str) -> str:
-    """A text, or a number as one; empty for anything else, which may be nested however deep."""
+    """A text, or a number as one, of at most ``_MAX_CHARACTERS``, since millions of them are held; of anything else, which
+    may be nested however deep, nothing."""
     value = dicomjson.first_value(item.get(tag))
-    return str(value) if isinstance(value, str | int | float) else ""
+    return str(value)[:_MAX_CHARACTERS] if isinstance(value, str | int | float) else ""
 
 
 def _word(item: Item, tag: str) -> str:

@@ -129,11 +129,12 @@ async def test_pages_without_anything_new_are_not_the_end(between: list[Item], e
         assert len(await archive.search_instances("1.2", "1.2.3", expected)) == 25
 
 
-@pytest.mark.parametrize(("expected", "most"), [(3, 10_012), (None, 20_000)])
+@pytest.mark.parametrize(("expected", "most"), [(3, 10_012), (None, 20_000), (2**31 - 1, 20_000)])
 async def test_a_listing_without_end_is_refused(
     monkeypatch: pytest.MonkeyPatch, expected: int | None, most: int
 ) -> None:
-    monkeypatch.setattr("idcfs.archive.dicomweb.MAX_ITEMS", 20_000)
+    for module in ("dicomweb", "pages"):
+        monkeypatch.setattr(f"idcfs.archive.{module}.MAX_ITEMS", 20_000)
 
     def handler(request: httpx.Request) -> httpx.Response:
         offset = int(request.url.params["offset"])
@@ -143,6 +144,17 @@ async def test_a_listing_without_end_is_refused(
     async with archive_of(handler, 5_000) as archive:
         with pytest.raises(errors.Refused, match=f"more than {most:,} items"):
             await archive.search_instances("1.2", "1.2.3", expected)
+
+
+async def test_of_a_text_without_end_the_beginning_is_kept() -> None:
+    long = [item(study=f"1.{number}", patient=str(number) * 10**6) for number in range(1, 4)]
+    odd = [item(study="1.5") | {"00100020": {"Value": [value]}} for value in ([["x"] * 10**6], {"Alphabetic": "x"})]
+    async with archive_of(Qido({"/studies": long + odd})) as archive:
+        found = await archive.search_studies()
+    assert {(one.study_uid, one.patient_id) for one in found} == {
+        *((f"1.{number}", str(number) * 1024) for number in range(1, 4)),
+        ("1.5", ""),
+    }
 
 
 async def test_the_padding_of_uids_is_taken_off() -> None:
