@@ -20,14 +20,19 @@ import pyarrow.parquet as pq
 from ..cohort import ALL, Cohort, Manifest
 from ..errors import Damaged, UsageError
 from ..layout import DEFAULT, Layout, parse_layout
+from ..settings import GIB
 from .builders import building_in
 from .catalog import Catalog
 from .columns import index_of_records, read_index, read_records
 from .narrow import narrowed
 from .packaged import packaged_parquet
-from .process import tell_parent, without_pandas
+from .process import bound_memory, tell_parent, without_pandas
 from .searched import SearchedSeries
 from .table import catalog_table
+
+_MOST_BYTES = 8 * GIB
+"""Memory of this process: five times what IDC v25 takes in its largest layout. In parquet a thousand million rows that
+are all the same have some KB."""
 
 
 def build_from_parquet(
@@ -127,6 +132,9 @@ def main(arguments: list[str]) -> int:
     cohort = Cohort(tuple(given.collection), given.where, manifest)
     try:
         _build(given.target, given.source, given.layout, cohort)
+    except MemoryError:
+        print(f"{given.source or 'the index'}: it needs more than {_MOST_BYTES // GIB} GiB of memory", file=sys.stderr)
+        return 2
     except (UsageError, OSError) as error:
         print(*str(error).splitlines(), file=sys.stderr)  # on one line, whatever names hold
         return 2 if isinstance(error, UsageError) else os.EX_CANTCREAT
@@ -146,4 +154,5 @@ def _build(target: Path, source: str, layout: Layout, cohort: Cohort) -> None:
 
 if __name__ == "__main__":
     without_pandas()
+    bound_memory(_MOST_BYTES)
     sys.exit(main(sys.argv[1:]))

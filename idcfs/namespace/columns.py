@@ -28,6 +28,8 @@ _NUMBERS = ("instanceCount", "series_size_MB", _REVISED)
 
 _BYTES_PER_MB = 1_000_000
 """``series_size_MB`` has six decimals, so this times it, rounded, is the exact byte sum (v25: all rows)."""
+_MOST_ROWS = 2**24
+"""Of an index: sixteen times IDC v25's. Rows that are all the same take no room in parquet, but here."""
 _MOST_INSTANCES = 2**31 - 1  # a catalog gives them 32 bits
 _MOST_BYTES = 10**15  # 1 PB in one series: ten times the whole of IDC v25
 _RECORDS_AT_ONCE = 10_000
@@ -44,6 +46,8 @@ def read_index(source: Path, named: Iterable[str] = ()) -> pa.Table:
     """
     try:
         file = pq.ParquetFile(source)
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise UsageError(f"{source} lists {file.metadata.num_rows:,} series, more than {_MOST_ROWS:,}")
         missing = [name for name in _REQUIRED if name not in file.schema_arrow.names]
         if missing:
             raise UsageError(f"{source} has no column {missing[0]}: an index needs {', '.join(_REQUIRED)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import secrets
 import signal
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from ..errors import UsageError
-from .process import end_with, without_pandas
+from .process import bound_memory, end_with, without_pandas
 
 TABLE = "index"
 """What the index is called in SQL, as in idc-index's own queries."""
@@ -193,8 +192,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(_MOST_BYTES)
     try:
         rows = rows_where(Path(source), sys.stdin.buffer.read().decode())
     except UsageError as error:
