@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MINUTES ?= 10
 SOAK_ARGS ?=
+FRESH_ARGS ?=
 
 export VENV
 # Tests start idcfs some thousand times: compiled anew each time, it takes half as long again to start.
@@ -22,7 +23,7 @@ bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test lint format bench soak clean distclean
+.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test fresh-machine lint format bench soak clean distclean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -57,6 +58,9 @@ install-mount-helper: setup  ## Let mount(8) and /etc/fstab know the type idcfs,
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)
+
+fresh-machine: setup-dev  ## Run `make demo` and `make test`, or FRESH_ARGS, on bare Debians of their own, as root
+	@$(python) -m scripts.fresh --pytest-args="$(PYTEST_ARGS)" $(FRESH_ARGS)
 
 lint: setup-dev  ## Check style, types, and that imports point downward
 	$(python) -m ruff check

@@ -112,8 +112,8 @@ def uid_of(item: Item, tag: str) -> str | None:
 
 
 def _text(item: Item, tag: str) -> str:
-    """A text, or a number as one, of at most ``_MAX_CHARACTERS``, since millions of them are held; of anything else, which
-    may be nested however deep, nothing."""
+    """A text, or a number as one, of at most ``_MAX_CHARACTERS``, since millions of them are held; nothing of anything
+    else, which may be nested however deep."""
     value = dicomjson.first_value(item.get(tag))
     return str(value)[:_MAX_CHARACTERS] if isinstance(value, str | int | float) else ""
 
