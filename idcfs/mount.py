@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -91,6 +91,26 @@ async def _serve(
     stats.gauge("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
     async with AsyncExitStack() as stack:
         metrics_port = await _tell_metrics(settings, stats, stack)
+        status = _status(settings, stats, metrics_port)
+        filesystem, archive = await stack.enter_async_context(built(settings, catalog, stats, status, login))
+        obey = partial(signals.obey, ends=ends, ask_again=partial(_ask_again, archive, settings), tell=stats.line)
+        load = partial(_load, archive)
+        await _answer(fuse.Adapter(filesystem, stats, settings.owner), settings, obey, ready, load)
+
+
+@asynccontextmanager
+async def built(
+    settings: MountSettings,
+    catalog: Catalog,
+    stats: Stats,
+    status: Callable[[], bytes],
+    login: Login | None = None,
+) -> AsyncIterator[tuple[Filesystem, Archive | Offline]]:
+    """The house without a face: the filesystem, and the archive below it. At the end, what came last is on disk.
+
+    :param status: makes the content of ``/.status.json``.
+    """
+    async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(AsyncExitStack())  # closed after everybody who uses them has ended
         store = SeriesStore(settings.cache_dir / STORE_NAME)
         memory, disk = _open_tiers(settings, stats)
@@ -121,7 +141,7 @@ async def _serve(
         url = settings.archive.base_url
         renditions = Renditions(archive, Documents(tiers), store, url, nursery, stats)
         side_views: list[SideView] = [
-            OwnFiles(tree, _status(settings, stats, metrics_port), archive.begin_bulk),
+            OwnFiles(tree, status, archive.begin_bulk),
             UidLinks(tree, archive.find_instance, nursery),
             Metadata(tree, renditions),
             Pictures(tree, renditions),
@@ -131,13 +151,7 @@ async def _serve(
         filesystem = Filesystem(tree, side_views, stats, partial(_sync, reader, listings))
         nursery.start_soon(store.run)
         nursery.start_soon(disk.run)
-        obey = partial(signals.obey, ends=ends, ask_again=partial(_ask_again, archive, settings), tell=stats.line)
-
-        def announce() -> None:
-            ready()
-            nursery.start_soon(_load, archive)
-
-        await _answer(fuse.Adapter(filesystem, stats, settings.owner), settings, obey, announce)
+        yield filesystem, archive
         nursery.cancel_scope.cancel()
 
 
@@ -220,8 +234,9 @@ async def _answer(
     settings: MountSettings,
     obey: Callable[[SimpleQueue[int], Callable[[], None]], Awaitable[None]],
     ready: Callable[[], None],
+    load: Callable[[], Awaitable[None]],
 ) -> None:
-    """Mounted, until unmounted or a signal comes that ends it."""
+    """Mounted, until unmounted or a signal comes that ends it; ``load`` is done once ``ready`` has been told."""
     mountpoint = settings.mountpoint
     with (
         signals.received() as numbers,
@@ -229,19 +244,20 @@ async def _answer(
     ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey, numbers, nursery.cancel_scope.cancel)
-            nursery.start_soon(_announce, mountpoint, ready)
+            nursery.start_soon(_announce, mountpoint, ready, load)
             await fuse.answer_requests()
             nursery.cancel_scope.cancel()
     notify.stopping()
     log.info("unmounted %s", mountpoint)
 
 
-async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
+async def _announce(mountpoint: Path, ready: Callable[[], None], load: Callable[[], Awaitable[None]]) -> None:
     """Once the kernel and we have spoken: the limits it set then can be raised, and the mount answers."""
     await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
     await trio.to_thread.run_sync(mounts.tune, mountpoint, abandon_on_cancel=True)
     log.info("mounted %s", mountpoint)
     ready()
+    await load()
 
 
 def _search(archive: Archive | Offline, settings: MountSettings) -> Callable[[], Awaitable[Catalog]]:
