@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.twin.directory import CombinedHoldings, DirectoryHoldings
@@ -28,11 +30,15 @@ def main() -> None:
         knobs = parse_knobs(json.loads(options.knobs))
     except (ValueError, TypeError) as error:
         parser.error(f"--knobs: {error}")
-    parts: list[Holdings] = [DirectoryHoldings(directory) for directory in options.data]
-    if options.index:
-        parts.append(IndexHoldings(_index_path(options.index)))
-    holdings = parts[0] if len(parts) == 1 else CombinedHoldings(parts)
-    serve(holdings, State(knobs), options.port, options.with_parent)
+    scan = partial(_scan, options.data, options.index)
+    serve(scan, State(knobs), options.port, options.with_parent)
+
+
+def _scan(data: Sequence[Path], index: str | None) -> Holdings:
+    parts: list[Holdings] = [DirectoryHoldings(directory) for directory in data]
+    if index:
+        parts.append(IndexHoldings(_index_path(index)))
+    return parts[0] if len(parts) == 1 else CombinedHoldings(parts)
 
 
 def _index_path(name: str) -> Path:

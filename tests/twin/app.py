@@ -49,10 +49,11 @@ _ROUTES = tuple(
 
 
 class TwinApp:
-    """Answers for ``holdings``; ``connections`` finds the connection of a client by its address."""
+    """Answers for what ``scan`` finds; ``connections`` finds the connection of a client by its address."""
 
-    def __init__(self, holdings: Holdings, state: State, connections: Callable[[Any], Connection]) -> None:
-        self._holdings = holdings
+    def __init__(self, scan: Callable[[], Holdings], state: State, connections: Callable[[Any], Connection]) -> None:
+        self._scan = scan
+        self._holdings = scan()
         self._state = state
         self._connections = connections
 
@@ -163,6 +164,7 @@ class TwinApp:
         """``/_twin/knobs``: GET, PUT (some knobs, as JSON), DELETE; ``/_twin/counters``: GET, DELETE.
 
         ``/_twin/connections``: DELETE, which ends them all, mid-answer; this one does not count.
+        ``/_twin/holdings``: PUT, which looks anew what there is; answers under way go on as they began.
         """
         name = request.url.path.removeprefix(CONTROL)
         if name == "knobs":
@@ -178,6 +180,9 @@ class TwinApp:
             if request.method == "DELETE":
                 self._state.reset_counters()
             return json_reply(self._state.counters())
+        if name == "holdings" and request.method == "PUT":
+            self._holdings = self._scan()
+            return json_reply({})
         if name == "connections" and request.method == "DELETE":
             for connection in self._state.connections:
                 connection.transport.abort()

@@ -146,6 +146,10 @@ class Twin:
         """Counters at zero; the knobs stay."""
         self._control("DELETE", "counters")
 
+    def scan(self) -> None:
+        """Looks anew which files there are; the knobs stay."""
+        self._control("PUT", "holdings")
+
     def hang_up(self) -> None:
         """Ends every connection at once, mid-answer; new ones are served."""
         self._control("DELETE", "connections")

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -26,7 +27,7 @@ _BIND_ATTEMPTS = 3_000
 """A hundredth of a second apart."""
 
 
-def serve(holdings: Holdings, state: State, port: int, with_parent: bool) -> None:
+def serve(scan: Callable[[], Holdings], state: State, port: int, with_parent: bool) -> None:
     """Serves on 127.0.0.1 until a signal comes or, if ``with_parent``, until standard input ends."""
     live: dict[Any, H11Protocol] = {}
 
@@ -56,7 +57,7 @@ def serve(holdings: Holdings, state: State, port: int, with_parent: bool) -> Non
             print(f"READY http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
 
     config = uvicorn.Config(
-        TwinApp(holdings, state, live.__getitem__),
+        TwinApp(scan, state, live.__getitem__),
         http=TwinProtocol,
         loop="asyncio",
         ws="none",

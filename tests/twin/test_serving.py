@@ -250,6 +250,20 @@ def test_an_archive_that_goes_away(tmp_path: Path) -> None:
         assert httpx.get(f"{twin.url}/studies", trust_env=False).status_code == 200
 
 
+def test_files_that_are_added_and_removed(tmp_path: Path) -> None:
+    first, second = ct_series(tmp_path / "ct", 2, 64)
+    aside = second.rename(tmp_path / "aside")
+    with Twin(data=tmp_path / "ct") as twin:
+        aside.rename(second)
+        url = f"{twin.url}/instances"
+        assert len(uids(httpx.get(url, trust_env=False))) == 1
+        twin.scan()
+        assert len(uids(httpx.get(url, trust_env=False))) == 2
+        first.unlink()
+        twin.scan()
+        assert len(uids(httpx.get(url, trust_env=False))) == 1
+
+
 def test_buckets(client: httpx.Client, twin: Twin, ct: Instance, files: dict[str, Path]) -> None:
     folder = str(uuid.uuid5(uuid.NAMESPACE_OID, series_of(ct).rpartition("/")[2]))
     bucket = twin.bucket_url()
