@@ -87,11 +87,13 @@ def _measure(comparison: Comparison, runs: int, parts: Sequence[str], results: P
         bench = Bench(runs, scratch)
         if COMPARISON in parts:
             comparison.run(runs, scratch / "comparison")
-        failed = measure(bench, [part for part in parts if part != COMPARISON])
+        scenarios = [part for part in parts if part != COMPARISON]
+        failed = measure(bench, scenarios) if scenarios else []
     if results is not None:
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text(_results(comparison, bench, COMPARISON in parts).to_json())
-    print("\n".join(table(bench.values)))
+    if scenarios:
+        print("\n".join(table(bench.values)))
     return 1 if failed else 0
 
 

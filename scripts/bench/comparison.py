@@ -30,6 +30,7 @@ from scripts.bench.results import Cache, Cell, Limit
 from scripts.bench.session import Found, Session, caches
 from scripts.bench.subjects import SUBJECTS, Standing, Subject
 from scripts.bench.trial import measured
+from scripts.bench.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class _Stage:
 
     directory: Path
     material: Material
+    worker: Worker
     right: Mapping[str, object]
     servers: Servers
 
@@ -85,9 +87,8 @@ class Comparison:
         :raises Failure: if nothing can be measured.
         """
         material = make(directory / "material", self._plan.amount, SERIES)
-        right = self._originals(material)
-        with served(material, self._plan.delays_ms) as servers:
-            stage = _Stage(directory, material, right, servers)
+        with Worker(material) as worker, served(material, self._plan.delays_ms) as servers:
+            stage = _Stage(directory, material, worker, self._originals(material, worker), servers)
             for number in range(runs):
                 for delay_ms in self._plan.delays_ms:
                     for session in self._plan.sessions:
@@ -123,14 +124,16 @@ class Comparison:
         for subject in self.subjects:
             proxy = stage.servers.at(subject.server, delay_ms)
             found_of = partial(self._of_cell, subject.name, delay_ms)
-            session = Session(subject, stage.material, proxy, stage.right, found_of, self._plan.limit_seconds)
+            session = Session(
+                subject, stage.material, stage.worker, proxy, stage.right, found_of, self._plan.limit_seconds
+            )
             session.run(jobs, stage.directory / "session")
 
-    def _originals(self, material: Material) -> dict[str, object]:
+    def _originals(self, material: Material, worker: Worker) -> dict[str, object]:
         """What comes of each job if nothing goes wrong, by name."""
         original, limit = Standing(material.copy), self._plan.limit_seconds
         return {
-            job.name: measured(job, original, material, None, fetch=False, limit_seconds=limit).outcome
+            job.name: measured(job, original, material, worker, None, fetch=False, limit_seconds=limit).outcome
             for job in self.jobs
         }
 

@@ -13,7 +13,8 @@ from scripts.bench.material import Material
 from scripts.bench.measuring import Skipped, drop_page_cache
 from scripts.bench.results import Cache
 from scripts.bench.subjects import Ground, Standing, Subject
-from scripts.bench.trial import Overrun, Trial, measured, quiet
+from scripts.bench.trial import Trial, measured, quiet
+from scripts.bench.worker import Overrun, Worker
 from scripts.delay import Proxy, Traffic
 from scripts.harness import Failure
 
@@ -40,6 +41,7 @@ class Session:
 
     subject: Subject
     material: Material
+    worker: Worker
     proxy: Proxy | None
     right: Mapping[str, object]
     """What comes of each job, by name, if nothing goes wrong."""
@@ -115,6 +117,7 @@ class Session:
                 job,
                 standing,
                 self.material,
+                self.worker,
                 self.proxy,
                 fetch=cache == "cold",
                 limit_seconds=self.limit_seconds,
