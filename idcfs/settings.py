@@ -14,6 +14,9 @@ GIB = 1024 * MIB
 
 MAX_INSTANCE_BYTES = 2**62
 """Beyond it a size fits no file: the kernel's are signed 64-bit numbers, here with a bit to spare for arithmetic."""
+MAX_UNTOLD_BYTES = 64 * GIB
+"""Longest instance of which nobody tells the length before it has come: who opens it waits for that, and cannot even be
+killed. Slides have some GB."""
 
 BLOCK_BYTES = 1 * MIB
 """What the cache keeps and the kernel reads ahead: large enough that a block costs little, small enough that a header

@@ -20,7 +20,7 @@ from typing import cast
 from xxhash import xxh3_128
 
 from ..errors import Damaged, Replaced, Truncated, WrongSize
-from ..settings import BLOCK_BYTES, MAX_INSTANCE_BYTES
+from ..settings import BLOCK_BYTES, MAX_INSTANCE_BYTES, MAX_UNTOLD_BYTES
 from .blocks import Slice
 from .identity import is_proven
 from .instance import Instance
@@ -338,6 +338,10 @@ class Arrival:
             if self.stop is not None:
                 raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
+        if self._end is None and self.position > MAX_UNTOLD_BYTES:
+            raise Damaged(
+                f"{self._instance}: no length is told, and there seems to be no end to what comes"
+            )
         self._pieces.append(piece)
         self._filled += len(piece)
         self._check(whole=False)

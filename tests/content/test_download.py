@@ -39,6 +39,19 @@ async def test_without_announcement_only_the_end_shows_it() -> None:
         assert setup.source.fetches["1.2.3"] == 1
 
 
+async def test_what_tells_no_length_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("idcfs.content.arrival.MAX_UNTOLD_BYTES", 2 * MIB)
+    async with reading(Script(DATA)) as setup:
+        setup.reader.open(ONE)
+        with pytest.raises(Damaged, match="no length is told, and there seems to be no end"):
+            await setup.reader.size(ONE)
+        setup.reader.close(ONE)
+    async with reading(sound(DATA)) as setup:
+        setup.reader.open(ONE)
+        assert await setup.rest(ONE, SIZE) == DATA
+        setup.reader.close(ONE)
+
+
 async def test_a_size_asked_for_later_ends_standing_still(autojump_clock: MockClock) -> None:
     data = dicom("1.2.3", 8 * MIB)
     async with reading(Script(data), read_ahead_bytes=1 * MIB) as setup:
