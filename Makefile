@@ -8,6 +8,7 @@ BENCH_ARGS ?=
 MINUTES ?= 10
 SOAK_ARGS ?=
 FRESH_ARGS ?=
+EXAMPLES ?= 500
 
 export VENV
 # Tests start idcfs some thousand times: compiled anew each time, it takes half as long again to start.
@@ -23,7 +24,7 @@ bin := $(VENV)/bin
 python := $(bin)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo mount install-mount-helper install-service man test fresh-machine lint format bench soak clean distclean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))  # none makes a file of its name
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -61,6 +62,9 @@ test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 
 fresh-machine: setup-dev  ## Run `make demo` and `make test`, or FRESH_ARGS, on bare Debians of their own, as root
 	@$(python) -m scripts.fresh --pytest-args="$(PYTEST_ARGS)" $(FRESH_ARGS)
+
+model: setup-dev  ## Compare what is read with a plain dict for long: EXAMPLES, 500 take half an hour (docs/TESTING.md)
+	@MODEL_EXAMPLES=$(EXAMPLES) $(python) -m pytest tests/model $(PYTEST_ARGS)
 
 lint: setup-dev  ## Check style, types, and that imports point downward
 	$(python) -m ruff check
