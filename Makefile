@@ -84,6 +84,9 @@ bench: setup-dev  ## Compare idcfs with rclone, davfs2 and downloads, and with w
 soak: setup-dev  ## Read for MINUTES (default 10) in many processes while the archive fails, and say what broke
 	@$(python) -m scripts.soak --minutes "$(MINUTES)" $(SOAK_ARGS)
 
+matrix: setup-dev  ## Compare tools on mounts with local files, and write it into docs/SEMANTICS.md
+	@$(python) -m pytest -q tests/tools/test_matrix.py --write-matrix $(PYTEST_ARGS)
+
 clean:  ## Remove what tools left behind
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

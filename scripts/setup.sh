@@ -132,6 +132,9 @@ list_missing() {
         need rsync have rsync
         need file have file
         need zip have zip
+        need xz-utils have xz
+        need zstd have zstd
+        need git have git
         need plastimatch have plastimatch
         need vtk-dicom-tools have dicomtonifti
         need rclone have rclone

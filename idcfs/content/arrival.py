@@ -339,9 +339,7 @@ class Arrival:
                 raise Damaged(f"{self._instance}: the archive sends more than the range asked for")
             raise WrongSize(f"{self._instance}: the archive sends more than the {self.size} bytes that are stored")
         if self._end is None and self.position > MAX_UNTOLD_BYTES:
-            raise Damaged(
-                f"{self._instance}: no length is told, and there seems to be no end to what comes"
-            )
+            raise Damaged(f"{self._instance}: no length is told, and there seems to be no end to what comes")
         self._pieces.append(piece)
         self._filled += len(piece)
         self._check(whole=False)

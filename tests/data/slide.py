@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
@@ -46,8 +47,8 @@ def whole_slide(directory: Path, across: int = TILES_ACROSS, levels: int = 3, **
 def _write(path: Path, spec: SeriesSpec, level: int) -> None:
     pixels = spec.size >> level
     count = math.ceil(pixels / TILE) ** 2
-    tiles = [_tile(number, noisy=level == 0) for number in range(DIFFERENT_TILES)]
-    frames = [tiles[frame % DIFFERENT_TILES] for frame in range(count)]
+    tiles = [_tile(number, noisy=level == 0) for number in range(min(count, DIFFERENT_TILES))]
+    frames = [tiles[frame % len(tiles)] for frame in range(count)]
     header = io.BytesIO()
     _level(spec, level, pixels, count).save_as(header, enforce_file_format=True)
     with path.open("wb") as file:
@@ -66,6 +67,7 @@ def _offsets(frames: Sequence[bytes]) -> bytes:
     return np.concatenate([[0], ends[:-1]]).astype("<u4").tobytes()
 
 
+@functools.cache
 def _tile(number: int, *, noisy: bool) -> bytes:
     """A tile like no other: stained tissue, with a number of cells of its own. Even in length, as items must be."""
     chance = np.random.Generator(np.random.PCG64(number))
