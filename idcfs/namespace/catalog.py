@@ -48,6 +48,12 @@ class Series:
     source_doi: str = ""
 
 
+UNKNOWN_TIME = 315_619_200
+"""For what nobody tells a time of: 1980-01-02 00:00 UTC, in seconds since the epoch. ZIP has no local time before 1980, so
+Python's zipfile would refuse the files, and GNU tar calls the epoch itself implausible.
+"""
+
+
 class Catalog:
     """The sorted series table."""
 
@@ -142,11 +148,11 @@ class Catalog:
     def revised_time(self, level: int, row: int) -> int:
         """When anything below (level, row) was last revised, in seconds since the epoch: the date of that IDC release.
 
-        Release 0 stands for what the index names no known release for: a file's own date.
+        Release 0 stands for what the index names no known release for: a file's own date. Without: ``UNKNOWN_TIME``.
         """
         if level == Level.ROOT:
-            return max(self._releases.values(), default=0)
-        return self._releases.get(self._revised[level][row]) or self._releases.get(0, 0)
+            return max(self._releases.values(), default=UNKNOWN_TIME)
+        return self._releases.get(self._revised[level][row]) or self._releases.get(0, UNKNOWN_TIME)
 
     def value(self, column: str, row: int) -> str:
         """What identifies row ``row``: its value of ``column``, one of ``PATH_COLUMNS``."""

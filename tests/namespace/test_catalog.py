@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idcfs.namespace.catalog import Catalog, Series
+from idcfs.namespace.catalog import UNKNOWN_TIME, Catalog, Series
 from idcfs.namespace.names import escape
 from idcfs.namespace.nodes import Level
 from tests.namespace.making import (
@@ -168,14 +168,15 @@ def test_a_directory_is_as_old_as_the_newest_series_below_it(table: list[Row]) -
     def visit(level: int, row: int, model: Tree) -> None:
         revised = max(one.series_revised_idc_version or 0 for one in rows_below(model))
         if level > Level.ROOT:
-            assert catalog.revised_time(level, row) == RELEASES.get(revised, 0)
+            assert catalog.revised_time(level, row) == RELEASES.get(revised, UNKNOWN_TIME)
 
     with catalog_of(once, RELEASES) as catalog:
         every_directory(catalog, visit, tree_of(once))
         assert catalog.revised_time(Level.ROOT, 0) == 3_000
         for row in once:
             place = row_at(catalog, *path_of(row))
-            assert catalog.revised_time(Level.SERIES, place) == RELEASES.get(row.series_revised_idc_version or 0, 0)
+            revised = row.series_revised_idc_version or 0
+            assert catalog.revised_time(Level.SERIES, place) == RELEASES.get(revised, UNKNOWN_TIME)
 
 
 def test_an_unknown_release_is_as_old_as_the_file() -> None:
@@ -218,7 +219,7 @@ def test_an_empty_catalog_is_an_empty_directory() -> None:
     assert catalog.rows == catalog.total_bytes == catalog.total_instances == 0
     assert children(catalog, Level.ROOT, 0) == []
     assert catalog.find(Level.ROOT, 0, b"archive") is None
-    assert catalog.revised_time(Level.ROOT, 0) == 0
+    assert catalog.revised_time(Level.ROOT, 0) == UNKNOWN_TIME
 
 
 # --- what a server lists ---------------------------------------------------------------------------------------------

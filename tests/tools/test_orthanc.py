@@ -60,7 +60,7 @@ def test_the_volume_is_the_same(name: str, sides: Sides, judge: Judge) -> None:
     assert outcome == Outcome.SAME, said
 
 
-@pytest.mark.parametrize("name", ["dcmdump", "gdcminfo", "pydicom.dcmread", "shutil.copy2"])
+@pytest.mark.parametrize("name", ["dcmdump", "gdcminfo", "pydicom.dcmread", "shutil.copy2", "zipfile"])
 def test_some_files_are_the_same_through_links(name: str, sides: Sides, judge: Judge, tmp_path: Path) -> None:
     remote, local = (links(tmp_path / side, getattr(sides, side)) for side in ("remote", "local"))
     outcome, said = judge.outcome(NAMED[name], remote, local)
