@@ -49,8 +49,8 @@ class Series:
 
 
 UNKNOWN_TIME = 315_619_200
-"""For what nobody tells a time of: 1980-01-02 00:00 UTC, in seconds since the epoch. ZIP has no local time before 1980, so
-Python's zipfile would refuse the files, and GNU tar calls the epoch itself implausible.
+"""For what nobody tells a time of: 1980-01-02 00:00 UTC, in seconds since the epoch. ZIP has no local time before
+1980, so Python's zipfile would refuse the files, and GNU tar calls the epoch itself implausible.
 """
 
 
