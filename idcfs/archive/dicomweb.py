@@ -188,7 +188,7 @@ class DicomwebArchive:
                 is_telling = not self._is_too_large(size)
                 stream = self._transport.stream(path, SINGLE_PART, start, stop, as_range=True, is_telling=is_telling)
                 answer = await attempt.enter_async_context(stream)
-                body = await open_body(answer, start, stop)
+                body = await self._open_body(answer, start, stop)
                 if body.size is not None and size not in (None, body.size):
                     raise Refused(f"{answer.where} sent a range of {body.size} bytes, and is known to have {size}")
             except Refused as refusal:
@@ -205,13 +205,18 @@ class DicomwebArchive:
             await stack.enter_async_context(attempt.pop_all())
             return body
 
+    async def _open_body(self, answer: Answer, start: int = 0, stop: int | None = None) -> InstanceBody:
+        """Nobody else watches the head of a part, which comes after the answer has begun and before the body does."""
+        with self._transport.in_time(answer.where):
+            return await open_body(answer, start, stop)
+
     async def _open_whole(self, stack: AsyncExitStack, instance: DicomwebInstance, path: str) -> InstanceBody:
         resource = _resource(instance)
         may_be_range = self._ranges.known is None and self._ranges.may_send(resource)
         is_telling = not self._is_too_large(instance.size)
         form, answer = await self._retrieve(stack, path, may_be_range=may_be_range, is_telling=is_telling)
         try:
-            body = await open_body(answer)
+            body = await self._open_body(answer)
         except Refused:
             if answer.status != 206:
                 raise

@@ -8,7 +8,7 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -241,6 +241,13 @@ class Transport:
 
         async with aclosing(await self._ask(attempt, progress, path, is_telling=is_telling)) as answer:
             yield answer
+
+    def in_time(self, what: str) -> AbstractContextManager[None]:
+        """Wait within for what is little: a whole timeout, whatever comes meanwhile.
+
+        :raises DeadlinePassed: when that is over; ``what`` is named in the message.
+        """
+        return Progress(self._settings.timeout_seconds).watch(what)
 
     async def _open(
         self,

@@ -128,6 +128,14 @@ def test_what_came_from_the_bucket_once_comes_from_the_archive_where_that_goes_w
     assert counters(made)["errors"] == 0
 
 
+def test_an_archive_that_drips_the_head_of_a_part_is_not_waited_for(mount: MountMaker, places: Places) -> None:
+    made, path = places.mounted(mount)
+    places.archive.set(match="/instances/", drip_after_bytes=10)
+    assert path.read_bytes() == places.original.read_bytes()
+    assert counters(made)["bucket_downloads"] == 1
+    assert counters(made)["errors"] == 0
+
+
 def test_a_bucket_that_ignores_ranges_is_read_as_a_stream(mount: MountMaker, large: Places) -> None:
     large.bucket.set(match=".dcm", range_style="ignored")
     made, path = large.mounted(mount, "--content", "bucket")
