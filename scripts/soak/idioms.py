@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import mmap
 import os
@@ -239,16 +238,13 @@ def attributes(reader: Reader) -> None:
 def links(reader: Reader) -> None:
     """/.uid/<UID> of a series, and of a file."""
     file = reader.file()
-    wanted = {file.series.series_uid: directory_of(file.series), file.uid: file.path}
+    wanted = {file.series.series_uid: directory_of(file.series)}
+    if reader.mount == "wado":  # where an instance is only the archive tells: for the others its faults are theirs, too
+        wanted[file.uid] = file.path
     for uid, path in wanted.items():
         since = time.monotonic()
         with reader.calls.call("readlink", reader.mount, f"{_UID}/{uid}"):
-            try:
-                target = os.readlink(reader.place(f"{_UID}/{uid}"))
-            except OSError as error:
-                if error.errno == errno.EOPNOTSUPP and reader.mount == "bucket" and uid == file.uid:
-                    return  # no bucket can be asked where an instance is
-                raise
+            target = os.readlink(reader.place(f"{_UID}/{uid}"))
         if target != f"../{path}":
             reader.calls.note(NAMES, reader.mount, f"{_UID}/{uid} leads to {target}", since)
 
