@@ -308,8 +308,8 @@ def retry_after_seconds(value: str | None, now: datetime) -> float:
     """Seconds that a Retry-After header asks to wait (RFC 9110, section 10.2.3); 0 without one that makes sense."""
     if not value:
         return 0.0
-    if _SECONDS.fullmatch(value.strip()):
-        return float(value)
+    if seconds := _SECONDS.fullmatch(value.strip(" \t")):
+        return float(seconds[0])
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError):  # the last two: a year, or a zone, beyond all measure

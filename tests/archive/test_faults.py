@@ -301,7 +301,16 @@ def test_a_servers_own_words(body: bytes, content_type: str, words: str) -> None
     assert faults.excerpt(body, content_type) == words
 
 
-SENSELESS = ["", "soon", "-5", "٣", "9" * 5000, "Thu, 99 Xxx 2020 00:00:00 GMT", f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT"]
+SENSELESS = [
+    "",
+    "soon",
+    "-5",
+    "\x1c026",
+    "٣",
+    "9" * 5000,
+    "Thu, 99 Xxx 2020 00:00:00 GMT",
+    f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT",
+]
 
 
 @pytest.mark.parametrize("value", [None, *SENSELESS])
