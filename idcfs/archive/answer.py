@@ -11,7 +11,7 @@ import httpx
 import trio
 
 from ..deadline import Progress
-from ..errors import Refused, Truncated
+from ..errors import Refused, Truncated, quoted
 from ..settings import MIB
 from ..stats import Stats
 from . import faults
@@ -104,7 +104,7 @@ class _Inflater:
 
     def __init__(self, encoding: str, where: str) -> None:
         if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise Refused(f"{where} sent its answer in the encoding {encoding!r}, which was not asked for")
+            raise Refused(f"{where} sent its answer in the encoding '{quoted(encoding)}', which was not asked for")
         self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._packed = b""
         self._where = where

@@ -16,7 +16,7 @@ from email.message import Message
 from functools import lru_cache
 from typing import Protocol, Self
 
-from ..errors import Damaged, Refused
+from ..errors import Damaged, Refused, quoted
 from ..settings import MAX_INSTANCE_BYTES
 from .multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
 
@@ -73,7 +73,7 @@ async def open_body(
     if kind.startswith("multipart/"):
         return await _MultipartBody(answer).begin()
     if kind not in _INSTANCE_TYPES:
-        raise Refused(f"{answer.where} sent {kind} instead of an instance")
+        raise Refused(f"{answer.where} sent {quoted(kind)} instead of an instance")
     return _SinglePartBody(answer)
 
 
@@ -83,7 +83,8 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
     match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", told.strip())
     if kind not in _INSTANCE_TYPES or answer.compressed or match is None:
         raise Refused(
-            f"{answer.where} sent a part of something that is not the instance: {kind} {told or 'unlabelled'}"
+            f"{answer.where} sent a part of something that is not the instance: "
+            f"{quoted(kind)} {quoted(told) or 'unlabelled'}"
         )
     first, last, size = map(int, match.groups())
     length = _content_length(answer)
@@ -181,7 +182,7 @@ class _MultipartBody:
             raise Damaged(f"{self._answer.where} sent more than one part")
         kind = _media_type(begin.headers.get("content-type", ""))
         if kind not in _INSTANCE_TYPES:
-            raise Damaged(f"{self._answer.where} sent a part of {kind} instead of an instance")
+            raise Damaged(f"{self._answer.where} sent a part of {quoted(kind)} instead of an instance")
         self._begun = True
         self.size = begin.length
 

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx
 
-from ..errors import Refused
+from ..errors import Refused, quoted
 
 MOST_IN_A_ROW = 5
 _LOCAL_NAME = "localhost"
@@ -25,11 +25,11 @@ def check(before: httpx.URL, after: httpx.URL, where: str) -> None:
     :raises Refused: if not.
     """
     if after.scheme not in ("http", "https"):
-        raise Refused(f"{where} redirects to {after.scheme}, which is not HTTP")
+        raise Refused(f"{where} redirects to {quoted(after.scheme)}, which is not HTTP")
     if before.scheme == "https" and after.scheme == "http":
         raise Refused(f"{where} redirects from https:// to http://, where anybody could answer")
     if is_local(after.host) and not is_local(before.host):
-        raise Refused(f"{where} redirects to {after.host}, which is for this machine alone")
+        raise Refused(f"{where} redirects to {quoted(after.host)}, which is for this machine alone")
 
 
 def is_local(host: str) -> bool:

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused
+from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused, quoted
 from ..filemeta import UID
 from ..settings import DICOM_JSON, JPEG, MAX_RENDITION_BYTES, PNG
 from . import dicomjson
@@ -130,7 +130,8 @@ def _frames_in(body: bytes, where: str, series_uid: str, instance_uid: str) -> d
     for item in items:
         uid, of_series = (dicomjson.uid(item.get(tag)) for tag in (INSTANCE_UID, SERIES_UID))
         if of_series != series_uid or not UID.fullmatch(uid) or uid != (instance_uid or uid):
-            raise Damaged(f"{where} sent the metadata of instance {uid or '?'} of series {of_series or '?'}")
+            sent = f"instance {quoted(uid) or '?'} of series {quoted(of_series) or '?'}"
+            raise Damaged(f"{where} sent the metadata of {sent}")
         frames[uid] = dicomjson.count(item.get(_FRAME_COUNT)) or 1
     if not frames:
         raise Gone(f"{where} sent metadata of nothing")

@@ -13,7 +13,7 @@ import zlib
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..errors import Damaged
+from ..errors import Damaged, quoted
 from ..filemeta import (
     FILE_META_START,
     NO_FILE_META,
@@ -69,7 +69,7 @@ def is_proven(instance: Instance, start: Bytes, *, whole: bool) -> bool:
     dataset = start[after_file_meta(start) :]
     if meta.transfer_syntax == _DEFLATED:
         dataset = _inflated(dataset)
-    sent = f"instance {meta.instance_uid or '(unnamed)'}"
+    sent = f"instance {quoted(meta.instance_uid) or '(unnamed)'}"
     return _is_named_by(instance, dataset, _encoding(meta.transfer_syntax), sent, whole=whole)
 
 
@@ -77,7 +77,7 @@ def _agree_on_syntax(instance: Instance, sent: str) -> None:
     listed = instance.transfer_syntaxes
     if listed and sent not in listed:
         raise Damaged(
-            f"{instance}: not the stored bytes: the archive sent transfer syntax {sent or '(none)'}, "
+            f"{instance}: not the stored bytes: the archive sent transfer syntax {quoted(sent) or '(none)'}, "
             f"the index lists {', '.join(sorted(listed))}"
         )
 

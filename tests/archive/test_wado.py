@@ -288,3 +288,12 @@ async def test_static_files_are_asked_for_ranges_though_they_were_asked_for_mult
         assert archive.starts_anywhere(Key())
         async with archive.fetch(Key(), 10, 20) as body:
             assert (body.start, body.size) == (10, 1000)
+
+
+@pytest.mark.parametrize("headers", ["Content-Type: text/{}\r\n", f"{DICOM}Content-Encoding: {{}}\r\n"])
+async def test_what_a_server_says_it_sends_is_told_no_longer_than_it_helps(headers: str) -> None:
+    async with serving(http(200, b"x", headers.format("x" * 50_000))) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="x", base_url=server.url))
+        with pytest.raises(errors.Refused, match="xxx…") as caught:
+            await fetched(archive)
+        assert len(str(caught.value)) < 300
