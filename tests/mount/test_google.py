@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 
 from idcfs.settings import GOOGLE_STORE
@@ -310,10 +311,10 @@ def test_offline_nobody_logs_in(mount: MountMaker, sample_index: Path) -> None:
 
 
 def test_no_output_has_a_token(
-    google: Callable[..., Mount], twin: Twin, endpoint: TokenEndpoint, log_of: Callable[[], str]
+    google: Callable[..., Mount], twin: Twin, endpoint: TokenEndpoint, log_of: Callable[[], str], tmp_path: Path
 ) -> None:
     endpoint.lifetime_seconds = 0
-    made = google("--log-level", "debug")
+    made = google("--log-level", "debug", "--metrics-port", "0")
     first, second, third, fourth, *_ = files(made)
     first.read_bytes()
     endpoint.says = (400, {"error": "invalid_grant", "access_token": endpoint.tokens[0]})
@@ -325,6 +326,10 @@ def test_no_output_has_a_token(
     assert eventually(lambda: errno_of(fourth.read_bytes) == errno.EACCES and "answered 401" in log_of())
     command_line = Path(f"/proc/{made.pid}/cmdline").read_text()
     said = log_of() + command_line + run([*IDCFS, "status", made.path]) + json.dumps(status(made.path))
+    said += httpx.get(f"http://127.0.0.1:{status(made.path)['metrics_port']}/metrics").text
+    said += "".join(run([*IDCFS, *words]) for words in (["config", "--json"], ["info", first]))
+    run([*IDCFS, "umount", made.path])
+    said += "".join(path.read_text("latin-1") for path in (tmp_path / "cache").rglob("*") if path.is_file())
     assert "DEBUG" in said
     assert [secret for secret in endpoint.secrets() if secret in said] == []
 
