@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from idcfs.errors import Truncated
 from idcfs.settings import GIB, KIB, MIB
 from tests.content.scripted import Huge, Script, Setup, dicom, instance, part10, sound
 
@@ -25,6 +28,19 @@ def asked_bytes(setup: Setup, size: int) -> int:
 async def read(setup: Setup, offset: int, length: int, data: Huge | bytes = DATA) -> None:
     """As with a file that is opened, read and closed."""
     assert await setup.reader.read(ONE, len(data), offset, length) == data[offset : offset + length]
+
+
+async def breaks_off(setup: Setup) -> None:
+    """Open the file, of which the first answer breaks off before anything can be read."""
+    setup.reader.open(ONE)
+    with pytest.raises(Truncated):
+        await read(setup, 0, 10)
+
+
+def come_from(setup: Setup, script: Script) -> None:
+    """From another place, from here on; nobody has said so, as where a source finds nobody at the first."""
+    setup.source.scripts["1.2.3"] = script
+    setup.source.left["1.2.3"] += 1
 
 
 async def in_order(setup: Setup, start: int, stop: int, data: Huge | bytes = DATA, step: int = 128 * KIB) -> None:

@@ -10,19 +10,13 @@ from trio.testing import MockClock
 
 from idcfs.errors import IdcfsError, Replaced, Truncated, WrongSize
 from idcfs.settings import KIB, MIB
-from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, ranged, read
-from tests.content.scripted import Script, ScriptedRetrieval, Setup, dicom, reading, sound
+from tests.content.ranged import DATA, ONE, OVERLAP, SIZE, breaks_off, come_from, ranged, read
+from tests.content.scripted import Script, ScriptedRetrieval, dicom, reading, sound
 
 HEADER = 100 * KIB
 OTHER = DATA[:HEADER] + dicom("other", SIZE)[HEADER:]
 """Of the same length, and other bytes but for its header."""
 BEGINNING = (0, MIB)
-
-
-def go_elsewhere(setup: Setup, data: bytes) -> None:
-    """Without having been asked to, as a source does that finds nobody there."""
-    setup.source.scripts["1.2.3"] = ranged(data)
-    setup.source.left["1.2.3"] += 1
 
 
 async def fill(directory: Path, *blocks: int) -> None:
@@ -90,7 +84,7 @@ async def test_a_place_that_nobody_has_asked_for_is_compared_before_anything_is_
         setup.reader.open(ONE)
         await read(setup, 20 * MIB, 10)
         before = len(setup.source.asked)
-        go_elsewhere(setup, data)
+        come_from(setup, ranged(data))
         part = (30 * MIB - OVERLAP, 31 * MIB)
         if data is DATA:
             await read(setup, 30 * MIB, 10)
@@ -145,7 +139,7 @@ async def test_how_it_began_is_remembered_when_nobody_has_it_open(autojump_clock
     async with reading(sound(DATA), 0) as setup:
         assert await setup.whole(ONE) == DATA
         await trio.sleep(10)
-        go_elsewhere(setup, OTHER)
+        come_from(setup, ranged(OTHER))
         setup.reader.open(ONE)
         for offset in (20 * MIB, 0):
             with pytest.raises(Replaced):
@@ -158,10 +152,8 @@ async def test_how_it_began_is_remembered_when_nobody_has_it_open(autojump_clock
 async def test_nothing_is_handed_out_that_another_place_could_not_be_compared_with(autojump_clock: MockClock) -> None:
     breaks = sound(DATA, breaks_at=40_000, break_error=Truncated("broke"))
     async with reading(breaks) as setup:
-        setup.reader.open(ONE)
-        with pytest.raises(Truncated):
-            await read(setup, 0, 10)
-        go_elsewhere(setup, OTHER)
+        await breaks_off(setup)
+        come_from(setup, ranged(OTHER))
         await read(setup, 2 * HEADER, 10, OTHER)
         setup.reader.close(ONE)
 
@@ -171,7 +163,7 @@ async def test_what_comes_before_what_is_known_is_compared_too(autojump_clock: M
         setup.reader.open(ONE)
         await read(setup, 0, 10)
         await read(setup, 10 * MIB, 10)
-        go_elsewhere(setup, OTHER)
+        come_from(setup, ranged(OTHER))
         with pytest.raises(Replaced):
             await read(setup, 9 * MIB, 10)
         setup.reader.close(ONE)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from idcfs.content.seams import Seams, Seen, Trace
 from idcfs.errors import IdcfsError, Replaced, Truncated
 from idcfs.settings import KIB, MIB
-from tests.content.ranged import DATA, ONE, SIZE, ranged, read
+from tests.content.ranged import DATA, ONE, SIZE, breaks_off, come_from, ranged, read
 from tests.content.scripted import Script, Setup, dicom, reading, sound
 
 OTHER = DATA[: 100 * KIB] + dicom("other", SIZE)[100 * KIB :]
@@ -21,12 +21,6 @@ MIDDLE = DATA[:300_000] + dicom("other", SIZE)[300_000:700_000] + DATA[700_000:]
 
 def differing(data: bytes, start: int) -> bytes:
     return data[:start] + dicom("other", len(data))[start:]
-
-
-def come_from(setup: Setup, script: Script) -> None:
-    """From another place, from here on."""
-    setup.source.scripts["1.2.3"] = script
-    setup.source.left["1.2.3"] += 1
 
 
 async def fits_until_it_fails(setup: Setup, data: bytes, offset: int, step: int = 128 * KIB) -> None:
@@ -136,9 +130,7 @@ async def test_a_place_is_compared_with_all_of_the_first_block(autojump_clock: M
 async def test_a_place_of_which_nothing_is_remembered_is_compared(autojump_clock: MockClock) -> None:
     breaks = ranged(DATA, breaks_at=40_000, break_error=Truncated("broke"))
     async with reading(breaks) as setup:
-        setup.reader.open(ONE)
-        with pytest.raises(Truncated):
-            await read(setup, 0, 10)
+        await breaks_off(setup)
         other = differing(DATA, 1000)
         come_from(setup, sound(other))
         await read(setup, 2000, 100_000, other)

@@ -23,8 +23,19 @@ def idcfs(
     :param stdin: what it reads there; without, what the tests' own process would.
     :param state: stands for XDG_STATE_HOME.
     """
-    env = dict(os.environ) if state is None else {**os.environ, "XDG_STATE_HOME": str(state)}
-    command = [str(word) for word in (*IDCFS, *words)]
+    env = None if state is None else {**os.environ, "XDG_STATE_HOME": str(state)}
+    return ended(*IDCFS, *words, stdin=stdin, cwd=cwd, env=env)
+
+
+def ended(
+    *words: str | Path, stdin: str | None = None, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run any command to its end.
+
+    :param stdin: what it reads there; without, what the tests' own process would.
+    :param env: all of its environment; without, that of the tests.
+    """
+    command = [str(word) for word in words]
     return subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd
     )

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from idcfs.namespace.index import open_catalog
 from scripts import harness
 from scripts.harness import Mount, mounted
 from tests.twin.client import Twin
+from tests.unprivileged import NOBODY
 
 NOWHERE = harness.NOWHERE
 
@@ -107,6 +109,21 @@ def fuse_device() -> Iterator[Path]:
             device.chmod(mode)
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def users_home() -> Iterator[Path]:
+    """A directory of nobody's, if root runs the tests, else of who runs them, who may mount there meanwhile.
+
+    Not pytest's, which is for its owner alone: fusermount3 looks at the way there with the user's eyes.
+    """
+    with contextlib.ExitStack() as stack:
+        home = Path(tempfile.mkdtemp(prefix="idcfs-home-")).resolve()
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        if os.geteuid() == 0:
+            os.chown(home, NOBODY, NOBODY)
+            stack.enter_context(fuse_device()).chmod(0o666)
+        yield home
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.harness import detach
+from tests.mount.commands import ended
 
 PLACE = Path("/sbin/mount.idcfs")
 """Where mount(8) looks for it."""
@@ -37,15 +38,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command, such as mount(8), to its end."""
         places = {f"XDG_{name}_HOME": str(self.home / name.lower()) for name in ("STATE", "CACHE", "CONFIG")}
-        return subprocess.run(
-            [str(word) for word in words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=cwd,
-            env={**os.environ, **places} if env is None else env,
-        )
+        return ended(*words, cwd=cwd, env={**os.environ, **places} if env is None else env)
 
     def mount(self, spec: str, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
         """``mount -t idcfs SPEC PLACE -o OPTIONS``, of the sample index unless told otherwise."""

@@ -240,17 +240,24 @@ def test_a_clock_that_is_wrong_is_named(
 # --- credentials that are replaced --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def logged_in(google: Callable[..., Mount]) -> tuple[Mount, Path]:
+    """A mount that has logged in once, and a file of it that nobody has read."""
+    made = google()
+    first, second, *_ = files(made)
+    first.read_bytes()
+    return made, second
+
+
 def test_sighup_logs_in_with_the_credentials_that_are_there_now(
-    google: Callable[..., Mount],
+    logged_in: tuple[Mount, Path],
     twin: Twin,
     endpoint: TokenEndpoint,
     sample: Path,
     tmp_path: Path,
     log_of: Callable[[], str],
 ) -> None:
-    made = google()
-    first, second, *_ = files(made)
-    first.read_bytes()
+    made, second = logged_in
     with TokenEndpoint() as other:
         other.tokens = ["ya29.token-of-another-key"]
         other.service_account(tmp_path / "key.json")
@@ -266,14 +273,12 @@ def test_sighup_logs_in_with_the_credentials_that_are_there_now(
 @pytest.mark.parametrize("content", ["", "{}", None], ids=repr)
 def test_where_sighup_finds_no_credentials_the_old_ones_stay(
     content: str | None,
-    google: Callable[..., Mount],
+    logged_in: tuple[Mount, Path],
     endpoint: TokenEndpoint,
     tmp_path: Path,
     log_of: Callable[[], str],
 ) -> None:
-    made = google()
-    first, second, *_ = files(made)
-    first.read_bytes()
+    made, second = logged_in
     if content is None:
         (tmp_path / "key.json").unlink()
     else:

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from scripts.harness import detach, is_mounted, run
-from tests.mount.conftest import NOWHERE, fuse_device
-from tests.unprivileged import AS_NOBODY, NOBODY
+from tests.mount.conftest import NOWHERE, users_home
+from tests.unprivileged import AS_NOBODY
 from tests.waiting import PATIENCE_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -81,13 +81,8 @@ def test_for_a_user_fusermount3_may_become_root() -> None:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Where a service of either kind may write; not pytest's directory, which is for its owner alone."""
-    with contextlib.ExitStack() as stack:
-        place = Path(tempfile.mkdtemp(prefix="idcfs-service-")).resolve()
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        if os.geteuid() == 0:
-            os.chown(place, NOBODY, NOBODY)
-            stack.enter_context(fuse_device()).chmod(0o666)
+    """Where a service of either kind may write."""
+    with users_home() as place:
         yield place
 
 

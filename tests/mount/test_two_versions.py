@@ -63,6 +63,12 @@ def two_places(place: Path, archive: dict[str, bytes], buckets: dict[str, bytes]
         yield wado, bucket
 
 
+def over_both(mount: MountMaker, place: Path, archive: Twin, buckets: Twin, *options: str) -> Mount:
+    """A mount of what ``two_places`` has below ``place``."""
+    index = write_index(place / "buckets", place / "index.parquet", "both")
+    return mount(archive.url, "--index", index, "--bucket", buckets.bucket_url("{bucket}"), *NO_PREFETCH, *options)
+
+
 def versions(place: Path, uid: str, *sizes: int) -> list[bytes]:
     return [write(place / "made" / f"{uid}.dcm", size, number) for number, size in enumerate(sizes)]
 
@@ -96,8 +102,7 @@ def test_a_size_that_was_proven_is_not_replaced_by_one_that_a_bucket_lists(
     newer, older = versions(tmp_path, X, newer_bytes, 4_000_000)
     (other,) = versions(tmp_path, Y, 1_000_000)
     with two_places(tmp_path, {X: newer, Y: other}, {X: older, Y: other}) as (wado, bucket):
-        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "drift")
-        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *NO_PREFETCH)
+        made = over_both(mount, tmp_path, wado, bucket)
         wado.set(missing=[Y])
         path = file_of(made, X)
         with path.open("rb", buffering=0) as file:
@@ -190,8 +195,7 @@ def test_the_kernel_keeps_pages_of_what_a_content_uuid_names(mount: MountMaker, 
 def test_a_seek_that_a_bucket_serves_is_compared_with_what_came_by_wado(mount: MountMaker, tmp_path: Path) -> None:
     newer, older = versions(tmp_path, X, 24 * MIB, 24 * MIB)
     with two_places(tmp_path, {X: newer}, {X: older}) as (wado, bucket):
-        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "drift")
-        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *NO_PREFETCH)
+        made = over_both(mount, tmp_path, wado, bucket)
         path = file_of(made, X)
         with path.open("rb", buffering=0) as file:
             assert os.pread(file.fileno(), MIB, 0) == newer[:MIB]
@@ -204,8 +208,7 @@ def test_a_seek_that_a_bucket_serves_is_compared_with_what_came_by_wado(mount: M
 def test_a_seek_that_a_bucket_serves_costs_one_request_more_for_each_file(mount: MountMaker, tmp_path: Path) -> None:
     (data,) = versions(tmp_path, X, 24 * MIB)
     with two_places(tmp_path, {X: data}, {X: data}) as (wado, bucket):
-        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "same")
-        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *NO_PREFETCH)
+        made = over_both(mount, tmp_path, wado, bucket)
         with file_of(made, X).open("rb", buffering=0) as file:
             for offset in (0, 20 * MIB):
                 assert os.pread(file.fileno(), 4096, offset) == data[offset : offset + 4096]
@@ -217,9 +220,7 @@ def test_pages_of_one_place_are_not_followed_by_bytes_of_the_other(mount: MountM
     older, newer = versions(tmp_path, X, 24 * MIB, 24 * MIB)
     (large,) = versions(tmp_path, Y, 16 * MIB)
     with two_places(tmp_path, {X: older, Y: large}, {X: newer, Y: large}) as (wado, bucket):
-        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "pages")
-        small = ("--memory-cache", "4MiB", "--cache-size", "0", *NO_PREFETCH)
-        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *small)
+        made = over_both(mount, tmp_path, wado, bucket, "--memory-cache", "4MiB", "--cache-size", "0")
         path = file_of(made, X)
         with path.open("rb", buffering=0) as file:
             assert file.read(6 * MIB) == older[: 6 * MIB]
@@ -263,9 +264,7 @@ def test_a_header_of_one_place_is_not_followed_by_pixels_of_the_other(
     differs_from = min(70_000, first)
     newer = older[:differs_from] + random.Random(1).randbytes(size - differs_from)
     with two_places(tmp_path, {X: older, Y: large}, {X: newer, Y: large}) as (wado, bucket):
-        index = write_index(tmp_path / "buckets", tmp_path / "index.parquet", "pixels")
-        small = ("--memory-cache", "4MiB", "--cache-size", "0", *NO_PREFETCH)
-        made = mount(wado.url, "--index", index, "--bucket", bucket.bucket_url("{bucket}"), *small)
+        made = over_both(mount, tmp_path, wado, bucket, "--memory-cache", "4MiB", "--cache-size", "0")
         path = file_of(made, X)
         with path.open("rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

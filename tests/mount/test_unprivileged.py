@@ -8,16 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.harness import IDCFS, detach, is_mounted, run
-from tests.mount.conftest import NOWHERE, fuse_device, logs, without_bugs
+from tests.mount.commands import ended
+from tests.mount.conftest import NOWHERE, logs, users_home, without_bugs
 from tests.twin.client import Twin
-from tests.unprivileged import AS_NOBODY, NOBODY, only_root
+from tests.unprivileged import AS_NOBODY, only_root
 
 
 class User:
@@ -33,23 +33,14 @@ class User:
 
     def process(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         """A command of theirs, whatever comes of it."""
-        return self._ended([_whole(self._prefix[0]), *self._prefix[1:], *words] if self._prefix else [*words], env)
+        command = [_whole(self._prefix[0]), *self._prefix[1:], *words] if self._prefix else words
+        return ended(*command, cwd=self.home, env={**self._env(), **env})
 
     def process_beside(self, fuse_conf: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """The same, where ``fuse_conf`` is /etc/fuse.conf; what it mounts ends with it."""
         script = 'mount --bind "$0" /etc/fuse.conf && "$@"; code=$?; fusermount3 -u -q -z mnt; exit $code'
-        return self._ended(["unshare", "--mount", "sh", "-c", script, fuse_conf, *self._prefix, *words], {})
-
-    def _ended(self, words: Sequence[str | Path], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(word) for word in words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=self.home,
-            env={**self._env(), **env},
-        )
+        command = ("unshare", "--mount", "sh", "-c", script, fuse_conf, *self._prefix, *words)
+        return ended(*command, cwd=self.home, env=self._env())
 
     def _env(self) -> dict[str, str]:
         places = {"XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "HOME": "."}
@@ -67,12 +58,7 @@ def _whole(command: str) -> str:
 def user() -> Iterator[User]:
     """Nobody, if root runs the tests; else who runs them."""
     with contextlib.ExitStack() as stack:
-        # Not pytest's directory, which is for its owner alone: fusermount3 looks at the way there with the user's eyes.
-        home = Path(tempfile.mkdtemp(prefix="idcfs-nobody-")).resolve()
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        if os.getuid() == 0:
-            os.chown(home, NOBODY, NOBODY)
-            stack.enter_context(fuse_device()).chmod(0o666)
+        home = stack.enter_context(users_home())
         stack.enter_context(without_bugs(home / "state"))
         stack.callback(detach, home / "mnt")
         yield User(home, AS_NOBODY if os.getuid() == 0 else ())
