@@ -72,6 +72,13 @@ def test_no_private_mount_namespace_hides_the_mount(kind: str) -> None:
     assert not hiding & service(kind).keys()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_needs_no_program_that_a_machine_may_lack(kind: str) -> None:
+    """A shell and what fuse3 brings are there; kill is not, without procps."""
+    commands = [words for name, words in service(kind).items() if name.startswith("Exec")]
+    assert {shlex.split(words)[0].lstrip("-") for words in commands} == {PROGRAM, "/bin/sh", "/usr/bin/fusermount3"}
+
+
 def test_for_a_user_fusermount3_may_become_root() -> None:
     """All of these imply NoNewPrivileges= there (systemd.exec(5))."""
     implying = {"NoNewPrivileges", "SystemCallFilter", "RestrictAddressFamilies", "RestrictNamespaces"}
