@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from scripts.fresh import machine, packages
-from scripts.harness import Failure, in_bytes, program, scratch_directory
+from scripts.harness import Failure, in_bytes, program, run, scratch_directory
 
 _TOOLS = ("debootstrap", "unshare", "nsenter", "pivot_root", "ip", "git")
 _OPEN, _SHUT = False, True
@@ -81,6 +81,7 @@ def main(names: Sequence[str], user: str, base: Path | None, allow: Sequence[str
 def _run(chosen: dict[str, tuple[Step, ...]], user: str, base: Path | None, allow: Sequence[str], log: Path) -> int:
     """:returns: 1 if anything was otherwise than promised."""
     _check()
+    print(f"on trial: {run(['git', 'log', '-1', '--format=%h %s']).strip()}", flush=True)
     found = packages.of_this_machine(allow)
     with scratch_directory("idcfs-fresh-") as scratch:
         scratch.chmod(0o755)  # users of the machine have to get into its root

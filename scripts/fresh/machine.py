@@ -172,7 +172,8 @@ def on_disk(path: Path) -> int:
     """Bytes that all below ``path`` takes, other file systems apart; 0 if there is nothing."""
     if not path.exists():
         return 0
-    done = subprocess.run(["du", "-sxB1", path], stdout=subprocess.PIPE, text=True, check=True)
+    # It fails where a file goes meanwhile, as of what still runs in there, and has counted the others.
+    done = subprocess.run(["du", "-sxB1", path], capture_output=True, text=True, check=False)
     return int(done.stdout.split()[0])
 
 
