@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).parents[1]
 MOST_BYTES_OF_A_PLOT = 200_000
 WHY = """# Said by people
 
-## count sheep / hare over Nowhere
+## count sheep / hare, no rest
 
 It jumps the queue.
 
@@ -49,13 +49,13 @@ def cell(subject: str, job: str, delay_ms: int, cache: Cache, seconds: Sequence[
     return replace(measured, **more)  # type: ignore[arg-type]  # a test's short form
 
 
-NOWHERE, HARE, SNAIL, EREWHON, LIAR, FLOOR = SUBJECTS = (
-    "idcfs over Nowhere",
-    "hare over Nowhere",
-    "snail over Nowhere",
-    "idcfs over Erewhon",
-    "liar over Erewhon",
-    "made-up ext4",
+PLAIN, HARE, SNAIL, ORTHANC, LIAR, FLOOR = SUBJECTS = (
+    "idcfs",
+    "hare, no rest",
+    "snail, full house",
+    "idcfs, Orthanc",
+    "liar, Orthanc",
+    "local disk",
 )
 SHEEP, ROAD = JOBS = ("count sheep", "cross the road")
 MADE_UP = Results(
@@ -67,16 +67,16 @@ MADE_UP = Results(
     subjects=SUBJECTS,
     jobs=JOBS,
     cells=(
-        cell(NOWHERE, SHEEP, 0, "cold", (2.0, 4.0, 3.0)),
+        cell(PLAIN, SHEEP, 0, "cold", (2.0, 4.0, 3.0)),
         cell(HARE, SHEEP, 0, "cold", (1.0, 1.6, 2.0)),  # 2, 2.5 and 1.5 times as fast
         cell(SNAIL, SHEEP, 0, "cold", (20.0,), note="took so long that it was run once"),
-        cell(EREWHON, SHEEP, 0, "cold", (5.0, 5.5, 6.0)),
+        cell(ORTHANC, SHEEP, 0, "cold", (5.0, 5.5, 6.0)),
         cell(LIAR, SHEEP, 0, "cold", (0.5, 0.55, 0.6), correct=False, note="goats"),
         cell(FLOOR, SHEEP, 0, "cold", (0.1, 0.1, 0.1), bytes_moved=(0, 0, 0)),
-        cell(NOWHERE, SHEEP, 40, "cold", (10.4, 10.5, 10.6), bytes_moved=(7_000_000,) * 3),
+        cell(PLAIN, SHEEP, 40, "cold", (10.4, 10.5, 10.6), bytes_moved=(7_000_000,) * 3),
         cell(HARE, SHEEP, 40, "cold", (10.0, 10.0, 10.0), bytes_moved=(3_000_000,) * 3),  # no more than noise ahead
-        cell(EREWHON, SHEEP, 40, "cold", (), note="the bridge was up"),
-        cell(NOWHERE, ROAD, 0, "warm", (0.25, 0.25, 0.25), correct=None),
+        cell(ORTHANC, SHEEP, 40, "cold", (), note="the bridge was up"),
+        cell(PLAIN, ROAD, 0, "warm", (0.25, 0.25, 0.25), correct=None),
         cell(HARE, ROAD, 0, "warm", (0.5, 0.5, 0.5), correct=None),
         cell(SNAIL, ROAD, 0, "warm", (), note="is still on its way"),
     ),
@@ -116,13 +116,19 @@ def test_what_falls_short_comes_first(page: str) -> None:
 def test_idcfs_is_behind_who_is_faster_by_more_than_noise(page: str) -> None:
     """The liar is faster too, but has the wrong bytes; and the floor is nobody's rival."""
     (row,) = rows(page, "Not first: times the seconds of the fastest")
-    assert row == [SHEEP, "cold", NOWHERE, f"2 (1.5–2.5) × {HARE}", "–", "not known"]
-    assert "in **2 of 3** comparisons" in page
+    assert row == [SHEEP, "cold", PLAIN, f"2 (1.5–2.5) × {HARE}", "–", "not known"]
+    assert "in **2 of 3** comparisons; beside the other mounts alone, in **2 of 3**." in " ".join(page.split())
+
+
+def test_a_download_is_no_mount() -> None:
+    download = cell("download, then read", ROAD, 0, "warm", (0.1, 0.1, 0.1))
+    page = page_about(replace(MADE_UP, subjects=(*SUBJECTS, download.subject), cells=(*MADE_UP.cells, download)), {})
+    assert "in **1 of 3** comparisons; beside the other mounts alone, in **2 of 3**." in " ".join(page.split())
 
 
 def test_idcfs_moves_more_than_another(page: str) -> None:
     (row,) = rows(page, "More moved than another, in MB")
-    assert row == [SHEEP, "cold", NOWHERE, "–", f"7; {HARE}: 3", "not known"]
+    assert row == [SHEEP, "cold", PLAIN, "–", f"7; {HARE}: 3", "not known"]
 
 
 def test_promises_are_missed_by_their_median(page: str) -> None:
@@ -136,9 +142,9 @@ def test_promises_are_missed_by_their_median(page: str) -> None:
 
 
 def test_wrong_bytes_and_what_idcfs_did_not_do_are_named(page: str) -> None:
-    assert rows(page, "Wrong bytes, whose ever, and what idcfs did not do") == [
+    assert rows(page, "What was wrong, whoever did it, and what idcfs did not do") == [
         [LIAR, SHEEP, "**wrong**", "cold 0 ms", "goats"],
-        [EREWHON, SHEEP, "not measured", "cold 40 ms", "the bridge was up"],
+        [ORTHANC, SHEEP, "not measured", "cold 40 ms", "the bridge was up"],
     ]
 
 
@@ -201,14 +207,14 @@ def test_the_limit_stands_beside_idcfs(page: str) -> None:
 
 def test_the_page_says_how_to_repeat_it_and_where_it_was_made(page: str) -> None:
     assert f"{MADE_UP.command}\n" in page
-    assert f"Taken {MADE_UP.taken}, commit {MADE_UP.commit}, 3 runs" in page
+    assert f"Taken {MADE_UP.taken}, commit {MADE_UP.commit}; runs: 3," in page
     assert rows(page, "The machine") == [["cores", "3"], ["hare", "0.0.1"]]
 
 
 def test_who_moves_little_more_wastes_nothing() -> None:
     comparison = Comparison(MADE_UP)
-    assert comparison.thriftier(NOWHERE, Question(SHEEP, "cold", 40))
-    assert comparison.thriftier(NOWHERE, Question(SHEEP, "cold", 0)) is None
+    assert comparison.thriftier(PLAIN, Question(SHEEP, "cold", 40))
+    assert comparison.thriftier(PLAIN, Question(SHEEP, "cold", 0)) is None
 
 
 # --- the page and what stands beside it -------------------------------------------------------------------------------
@@ -230,7 +236,7 @@ def test_what_people_wrote_stays(made: Path) -> None:
     (row,) = rows(page, "Not first: times the seconds of the fastest")
     (target,) = re.findall(r"\[why\]\(#(.+)\)", row[-1])
     assert target in {slug(heading) for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
-    assert "### Why: count sheep / hare over Nowhere\n\nIt jumps the queue.\n" in page
+    assert "### Why: count sheep / hare, no rest\n\nIt jumps the queue.\n" in page
     assert "### Why: cross the road\n\nThe road is long.\n" in page
     assert page.endswith("## How it was measured\n\n### How each subject is set up\n\nWith great care.\n")
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from scripts.bench.results import Cache, Cell, Results
 
 OURS = "idcfs"
-FLOOR = "ext4"
+FLOOR = "local disk"
+ORTHANC = "Orthanc"
+"""What the names of its readers have in them; all others read from nginx, or what came from there."""
+NO_MOUNT = "download"
 NEAR = 1.1
 """So many times the first's figure still counts as first: below that, noise decides."""
 SLACK_BYTES = 100_000
@@ -74,30 +77,40 @@ class Comparison:
                 yield Question(job, cache, delay_ms)
 
     def ours_beside(self, subject: str) -> str:
-        """Which idcfs a subject is compared with: the one over the same server, else the first, if there is any."""
-        return next((mine for mine in self.ours if _server(mine) == _server(subject)), next(iter(self.ours), ""))
+        """Which idcfs a subject is compared with: the first over the same server, if there is any."""
+        return next((mine for mine in self.ours if _server(mine) == _server(subject)), "")
 
     def ratio(self, subject: str, question: Question) -> Ratio | None:
         """Of a subject's seconds to those of idcfs; None if one of them has none."""
         cell, mine = self.cell(subject, question), self.cell(self.ours_beside(subject), question)
         return ratio(cell.seconds, mine.seconds) if cell and mine and cell.seconds and mine.seconds else None
 
-    def rivals(self, mine: str, question: Question) -> list[Cell]:
-        """What ``mine`` competes with: whoever has other bytes than the archive does not, nor does the floor."""
+    def rivals(self, mine: str, question: Question, *, mounts: bool = False) -> list[Cell]:
+        """What ``mine`` competes with: whoever has other bytes than the archive does not, nor does the floor.
+
+        :param mounts: only other mounts.
+        """
         cells = [
             self.cell(subject, question)
             for subject in self._subjects
-            if subject not in self.ours and FLOOR not in subject and self.ours_beside(subject) == mine
+            if subject not in self.ours and FLOOR not in subject and _server(subject) == _server(mine)
         ]
-        return [cell for cell in cells if cell and cell.seconds and cell.correct is not False]
+        found = [cell for cell in cells if cell and cell.seconds and cell.correct is not False]
+        return [cell for cell in found if not mounts or NO_MOUNT not in cell.subject]
 
-    def comparable(self, mine: str, question: Question) -> bool:
-        cell = self.cell(mine, question)
-        return cell is not None and bool(cell.seconds) and bool(self.rivals(mine, question))
+    def standing(self, *, mounts: bool = False) -> tuple[int, int]:
+        """How often idcfs is first, or as good as first; of how many comparisons."""
+        asked = [(mine, question) for mine in self.ours for question in self.questions()]
+        compared = [pair for pair in asked if self._measured(*pair) and self.rivals(*pair, mounts=mounts)]
+        return sum(self.behind(*pair, mounts=mounts) is None for pair in compared), len(compared)
 
-    def behind(self, mine: str, question: Question) -> tuple[Cell, Ratio] | None:
+    def _measured(self, subject: str, question: Question) -> bool:
+        cell = self.cell(subject, question)
+        return cell is not None and bool(cell.seconds)
+
+    def behind(self, mine: str, question: Question, *, mounts: bool = False) -> tuple[Cell, Ratio] | None:
         """Who is faster than ``mine``, and how many times: the fastest; None if nobody is by more than noise."""
-        cell, rivals = self.cell(mine, question), self.rivals(mine, question)
+        cell, rivals = self.cell(mine, question), self.rivals(mine, question, mounts=mounts)
         if not cell or not cell.seconds or not rivals:
             return None
         first = min(rivals, key=lambda rival: statistics.median(rival.seconds))
@@ -116,5 +129,4 @@ class Comparison:
 
 
 def _server(subject: str) -> str:
-    """``rclone full over nginx`` is over nginx."""
-    return subject.rpartition(" over ")[2] if " over " in subject else ""
+    return ORTHANC if ORTHANC in subject else "nginx"

@@ -169,7 +169,7 @@ class Plot:
     def _explain(self, drawn: Figure, subjects: Sequence[str]) -> None:
         """Which subject is which, below the panels."""
         handles = [Line2D([], [], ls="", label=subject, **self._looks[subject]) for subject in subjects]
-        handles.append(Line2D([], [], marker="o", color="#000000", markerfacecolor="white", ls="", label="wrong bytes"))
+        handles.append(Line2D([], [], marker="o", color="#000000", markerfacecolor="white", ls="", label="wrong"))
         drawn.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 

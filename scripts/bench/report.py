@@ -76,13 +76,11 @@ def _head(results: Results, comparison: Comparison) -> Iterator[str]:
     )
     again = f"python -m scripts.bench.report docs/{BESIDE}/results.json docs"
     yield from ("", "```sh", results.command, again, "```")
-    asked = [(mine, question) for mine in comparison.ours for question in comparison.questions()]
-    compared = [(mine, question) for mine, question in asked if comparison.comparable(mine, question)]
-    first = [pair for pair in compared if comparison.behind(*pair) is None]
+    (first, among), (first_mount, among_mounts) = comparison.standing(), comparison.standing(mounts=True)
     yield from prose(
-        f"Taken {results.taken}, commit {results.commit}, {results.runs} runs of each, of which the median is shown. "
-        f"idcfs is first, or within {NEAR - 1:.0%} of the first, in **{len(first)} of {len(compared)}** comparisons "
-        "with those that read from the same server and get the right bytes."
+        f"Taken {results.taken}, commit {results.commit}; runs: {results.runs}, of which the median is shown. Of those "
+        f"that read from the same server and get it right, idcfs is first, or within {NEAR - 1:.0%} of the first, in "
+        f"**{first} of {among}** comparisons; beside the other mounts alone, in **{first_mount} of {among_mounts}**."
     )
 
 
@@ -106,7 +104,7 @@ def _shortfalls(results: Results, comparison: Comparison, why: Mapping[str, str]
         *table(("promised", "bound", "measured", "why"), missed, title="Promises missed"),
         *table(header, slower, title="Not first: times the seconds of the fastest"),
         *table(header, wasteful, title="More moved than another, in MB"),
-        *table(seen, _failures(results, comparison), title="Wrong bytes, whose ever, and what idcfs did not do"),
+        *table(seen, _failures(results, comparison), title="What was wrong, whoever did it, and what idcfs did not do"),
     ]
     yield from heading(2, "What falls short")
     yield from lines or prose("Nothing.")
@@ -129,7 +127,7 @@ def _ratios(results: Results, comparison: Comparison) -> Iterator[str]:
     yield from prose(
         "Seconds, as times those of idcfs over the same server (idcfs = 1, its seconds beside it): more than 1 is "
         "slower than idcfs. They are taken round by round, as all subjects take turns in each; the median is followed "
-        f"by the least and the most. Bold: faster than idcfs by more than {NEAR - 1:.0%}. Crossed out: wrong bytes. "
+        f"by the least and the most. Bold: faster than idcfs by more than {NEAR - 1:.0%}. Crossed out: wrong. "
         f"{NOTHING}: not measured, and why is with the [figures](#figures)."
     )
     for delay in comparison.delays:
