@@ -29,9 +29,6 @@ import errno
 from datetime import datetime
 from typing import TypeVar
 
-_QUOTED_CHARACTERS = 100
-"""A UID has 64, a media type or a range fewer."""
-
 E = TypeVar("E", bound=BaseException)
 
 
@@ -161,12 +158,6 @@ _MEANINGS = {
 def meaning_of(number: int) -> str:
     """What a mount's errno means, in words; empty where it is nothing that a mount answers."""
     return _MEANINGS.get(number, "")
-
-
-def quoted(text: str) -> str:
-    """What others wrote, in a message of ours: on one line, and no more than says what it is."""
-    line = "".join(character if character.isprintable() else "\ufffd" for character in text[:_QUOTED_CHARACTERS])
-    return line if len(text) <= _QUOTED_CHARACTERS else f"{line}…"
 
 
 def first_of(group: BaseExceptionGroup[E]) -> E:

@@ -56,9 +56,3 @@ def test_each_cause_has_its_errno(kind: type[IdcfsError]) -> None:
 
 def test_a_cause_without_a_word_of_its_own_is_an_input_output_error() -> None:
     assert errors.errno_of(IdcfsError("anything")) == errno.EIO
-
-
-def test_what_others_wrote_is_quoted_on_one_line_and_not_all_of_it() -> None:
-    assert errors.quoted("application/dicom; a=ü") == "application/dicom; a=ü"
-    assert errors.quoted("a\nb\ud800\x1b[0m") == "a\ufffdb\ufffd\ufffd[0m"
-    assert errors.quoted("9" * 100_000) == "9" * 100 + "…"

@@ -11,7 +11,8 @@ import httpx
 import trio
 
 from ..deadline import Progress
-from ..errors import Refused, Truncated, quoted
+from ..errors import Refused, Truncated
+from ..printable import quoted
 from ..settings import MIB
 from ..stats import Stats
 from . import faults

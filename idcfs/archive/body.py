@@ -16,9 +16,10 @@ from email.message import Message
 from functools import lru_cache
 from typing import Protocol, Self
 
-from ..errors import Damaged, Refused, quoted
+from ..errors import Damaged, Refused
+from ..printable import quoted
 from ..settings import MAX_INSTANCE_BYTES
-from .multipart import Event, MultipartParser, PartBegin, PartData, boundary_of
+from .multipart import MAX_TYPE_CHARACTERS, Event, MultipartParser, PartBegin, PartData, boundary_of
 
 
 class ByteStream(Protocol):
@@ -189,8 +190,6 @@ class _MultipartBody:
 
 _UNTYPED = "application/octet-stream"
 _INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
-_MAX_NAME_CHARACTERS = 255
-"""Of a media type: two names of at most 127 characters (RFC 6838, section 4.2). Messages show it."""
 _LENGTH = re.compile(r"[0-9]{1,20}")
 
 
@@ -202,7 +201,7 @@ def _content_length(answer: ByteStream) -> int | None:
 
 def _media_type(content_type: str) -> str:
     """The type without its parameters, in lower case; bytes that nobody labelled are just bytes."""
-    return _parsed_type(content_type.partition(";")[0].strip()[:_MAX_NAME_CHARACTERS])
+    return _parsed_type(content_type.partition(";")[0].strip()[:MAX_TYPE_CHARACTERS])
 
 
 @lru_cache(32)  # there are three or four, and parsing takes 50 µs

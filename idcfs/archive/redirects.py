@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx
 
-from ..errors import Refused, quoted
+from ..errors import Refused
+from ..printable import quoted
 
 MOST_IN_A_ROW = 5
 _LOCAL_NAME = "localhost"

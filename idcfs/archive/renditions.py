@@ -10,8 +10,9 @@ import logging
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused, quoted
+from ..errors import Damaged, Gone, IdcfsError, NotOffered, Refused
 from ..filemeta import UID
+from ..printable import quoted
 from ..settings import DICOM_JSON, JPEG, MAX_RENDITION_BYTES, PNG
 from . import dicomjson
 from .answer import Document

@@ -13,7 +13,7 @@ import zlib
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..errors import Damaged, quoted
+from ..errors import Damaged
 from ..filemeta import (
     FILE_META_START,
     NO_FILE_META,
@@ -22,6 +22,7 @@ from ..filemeta import (
     has_file_meta,
     parse_file_meta,
 )
+from ..printable import quoted
 from ..settings import KIB
 from .instance import Instance
 
