@@ -29,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            said, _ = process.communicate(timeout=280)
+            said, _ = process.communicate(timeout=560)
         except subprocess.TimeoutExpired:
             process.terminate()  # not killed: it takes off what it has mounted
             raise

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.bench.measuring import CURL_CONNECTIONS
+from scripts.bench.measuring import CURL_CONNECTIONS, peak_mib
 from scripts.harness import Failure
+
+_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,25 @@ def fetch(urls: Sequence[str], config: Path, *, into: Sequence[Path] = (), byte_
     command = ["curl", "-q", *parallel, "--fail", *wanted, "--noproxy", "*", "--config", str(config)]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = _peak_until_end(process.pid)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise Failure(f"curl ended with exit code {process.returncode}")
-    return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Spent(seconds, usage.ru_utime + usage.ru_stime, peak)
+
+
+def _peak_until_end(pid: int) -> float:
+    """The most memory seen of a child, in MiB, when it has ended; it is still to be waited for.
+
+    What the kernel tells who waits for it is at least what we hold ourselves: it counts from before the exec.
+    """
+    peak = 0.0
+    ended = os.pidfd_open(pid)
+    try:
+        while not select.select([ended], [], [], 0 if not peak else _LOOK_SECONDS)[0]:
+            peak = max(peak, peak_mib(pid))
+    finally:
+        os.close(ended)
+    return peak

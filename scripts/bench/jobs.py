@@ -183,5 +183,3 @@ OPENSLIDE = Job("OpenSlide", _openslide, _slide_series)
 
 JOBS = (MOUNT, FIND, LIST, FIRST_BYTE, CAT, CAT_AGAIN, SIMPLEITK, DCM2NIIX, HEADERS, MIDDLE, OPENSLIDE)
 """In the order in which they are shown."""
-SERIES = ("list", "cat", "SimpleITK", "dcm2niix", "headers")
-"""The CTs that they read, one each, so that one mount can be made to do all of them."""

@@ -28,15 +28,18 @@ class Amount:
     """How much there is to read."""
 
     slices: int
+    """Of the CTs that are listed and read from start to end."""
+    slices_for_tools: int
+    """Of the CTs that programs read: some open each file a dozen times."""
     rows: int
     """Of a slice, and as many columns."""
     tiles_across: int
     small_series: int
 
 
-FULL = Amount(slices=300, rows=512, tiles_across=50, small_series=200)
-"""157 MB of CT, a slide of 257 MB, and 400 files that nobody but ``find`` looks at."""
-SHORT = Amount(slices=6, rows=64, tiles_across=8, small_series=12)
+FULL = Amount(slices=300, slices_for_tools=100, rows=512, tiles_across=50, small_series=150)
+"""CTs of 157 and 52 MB, a slide of 257 MB, and 300 files that nobody but ``find`` looks at."""
+SHORT = Amount(slices=6, slices_for_tools=6, rows=64, tiles_across=8, small_series=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Material:
     """What local readers read: their files can be thrown out of the page cache without harm to a server."""
     index: Path
     series: Mapping[str, Path]
-    """By the names that were asked for: each has a CT of its own to read."""
+    """CTs, by who reads them."""
     slide: Path
     """The largest level of the slide."""
     files: Sequence[Path]
@@ -59,13 +62,12 @@ class Material:
         return [path for path in self.files if path.parent == self.series[name]]
 
 
-def make(directory: Path, amount: Amount, names: Sequence[str]) -> Material:
-    """Write everything below ``directory``; ``names`` are those of the CTs, each other than the others."""
+def make(directory: Path, amount: Amount) -> Material:
+    """Write everything below ``directory``."""
     tree = directory / "tree"
-    size = {"slices": amount.slices, "size": amount.rows}
     series = {}
-    for name in names:
-        ct_series(directory / "new", **size, description=f"CT {name}")
+    for name, slices in _slices(amount).items():
+        ct_series(directory / "new", slices, amount.rows, description=f"CT {name}")
         series[name] = _placed(directory / "new", tree, "chest_ct")
     slide = whole_slide(directory / "new", amount.tiles_across)[0].name
     slide_series = _placed(directory / "new", tree, "slides")
@@ -78,6 +80,12 @@ def make(directory: Path, amount: Amount, names: Sequence[str]) -> Material:
     shutil.copytree(tree, copy)
     index = write_index(tree, directory / "index.parquet")
     return Material(tree, copy, index, series, slide_series / slide, files)
+
+
+def _slices(amount: Amount) -> dict[str, int]:
+    """The CTs, by who reads them: one each, so that one mount can be made to do all of it."""
+    read = dict.fromkeys(("list", "cat"), amount.slices)
+    return read | dict.fromkeys(("SimpleITK", "dcm2niix", "headers"), amount.slices_for_tools)
 
 
 def _placed(series: Path, tree: Path, collection: str) -> Path:

@@ -110,9 +110,9 @@ def forget_peak(pid: int) -> None:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process has held since it began, or since ``forget_peak``, in MiB."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    """The most memory that a process has held since it began, or since ``forget_peak``, in MiB; 0 once it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

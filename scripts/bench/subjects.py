@@ -71,6 +71,8 @@ class Subject:
     lists: bool = True
     """Whether it shows what it has not fetched."""
     mounts: bool = True
+    keeps: bool = True
+    """Whether it has a cache of its own."""
 
 
 @contextmanager
@@ -186,7 +188,7 @@ _OVER_WEBDAV = (":webdav:", "--webdav-url", "URL/webdav")
 SUBJECTS = (
     Subject("idcfs", NGINX, partial(_idcfs, dicomweb="/dicomWeb", options=_BUCKET)),
     Subject("idcfs, bucket", NGINX, partial(_idcfs, dicomweb="/dicomWeb", options=(*_BUCKET, "--content", "bucket"))),
-    Subject("rclone, no cache", NGINX, partial(_rclone, mode="off", remote=_OVER_HTTP)),
+    Subject("rclone, no cache", NGINX, partial(_rclone, mode="off", remote=_OVER_HTTP), keeps=False),
     Subject("rclone, full cache", NGINX, partial(_rclone, mode="full", remote=_OVER_HTTP)),
     Subject("download, then read", NGINX, _downloaded, lists=False, mounts=False),
     Subject("local disk", LOCAL_DISK, _local, mounts=False),
