@@ -50,7 +50,7 @@ class Calls:
             yield
         except OSError as error:
             kind = errno.errorcode.get(error.errno or 0, str(error))
-            self.note(kind, mount, f"{name} {path}", opened or since, since)
+            self.note(kind, mount, f"{name} {path}", opened or since, since, file=path)
             raise CallFailed from None
         finally:
             seconds = time.monotonic() - since
@@ -58,14 +58,16 @@ class Calls:
                 self._longest = seconds, f"{name} {path}"
             self._marks.end(self._place)
 
-    def note(self, kind: str, mount: str, what: str, opened: float, since: float = 0.0) -> None:
+    def note(self, kind: str, mount: str, what: str, opened: float, since: float = 0.0, *, file: str = "") -> None:
         """Write down that something went wrong.
 
         :param opened: since when that may have been prepared, by the monotonic clock, in s.
+        :param since: when the call began.
         """
         now = time.monotonic()
         seconds = round(now - since, 3) if since else 0.0
-        self._write({"kind": kind, "mount": mount, "what": what, "since": opened, "until": now, "seconds": seconds})
+        times = {"since": opened, "until": now, "seconds": seconds}
+        self._write({"kind": kind, "mount": mount, "what": what, "file": file} | times)
 
     def compare(self, mount: str, file: File, opened: float, offset: int, length: int, data: bytes) -> None:
         """See that ``data`` is what a read of so many bytes has to give."""

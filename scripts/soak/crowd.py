@@ -17,7 +17,7 @@ from scripts.soak.reading import EVENTS, MARKS
 from scripts.soak.schedule import TIMEOUT_SECONDS, seconds_between_kills
 from scripts.soak.stage import STAYS, wait_until
 
-HANG_SECONDS = 6 * TIMEOUT_SECONDS
+HANG_SECONDS = 4 * TIMEOUT_SECONDS
 """A call of a program may be several of the kernel's, each of which may have to wait for progress; no call so long."""
 _CHECKOUT = Path(__file__).resolve().parents[2]
 

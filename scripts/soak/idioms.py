@@ -82,9 +82,8 @@ class Opened:
         with self.reader.calls.call("fstat", self.reader.mount, self.file.path, self.since):
             size = os.fstat(self.descriptor).st_size
         if size != self.file.size:
-            self.reader.calls.note(
-                SIZE, self.reader.mount, f"{self.file.path}: {size} for {self.file.size}", self.since
-            )
+            told = f"{self.file.path}: {size} for {self.file.size}"
+            self.reader.calls.note(SIZE, self.reader.mount, told, self.since, file=self.file.path)
 
     def read(self, offset: int, length: int) -> None:
         """Read so many bytes, however many calls that takes, and compare them."""
@@ -198,7 +197,8 @@ def _stat(reader: Reader, file: File) -> None:
     with reader.calls.call("stat", reader.mount, file.path):
         size = os.stat(reader.place(file.path)).st_size
     if size != file.size and (size % PROVISIONAL_BYTES or not size):
-        reader.calls.note(SIZE, reader.mount, f"{file.path}: {size}, for {file.size} or a guess", since)
+        told = f"{file.path}: {size}, for {file.size} or a guess"
+        reader.calls.note(SIZE, reader.mount, told, since, file=file.path)
 
 
 def found(reader: Reader) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.soak.calls import BYTES, NAMES, SHORT, STATUS
+from scripts.soak.calls import BYTES, NAMES, SHORT, SIZE, STATUS
 
 DEATH = "SIGBUS"
 """How a mapped file says that a page cannot be had: whatever error a read would have got."""
@@ -31,6 +31,8 @@ class Event:
     until: float
     seconds: float = 0.0
     """How long the call took."""
+    file: str = ""
+    """Which one it is about, from the mountpoint, if any."""
 
 
 @dataclass(slots=True)
@@ -42,10 +44,16 @@ class Window:
     permits: frozenset[str]
     since: float
     until: float = float("inf")
+    misstated_only: bool = False
+    """It is for files alone of which a wrong size was seen in it: in any mount, for they tell each other."""
 
     def has(self, event: Event) -> bool:
+        """Whether it lies in it, in part, and one of its mounts is concerned."""
+        return event.mount in self.mounts and self.is_about(event)
+
+    def is_about(self, event: Event) -> bool:
         """Whether it lies in it, in part."""
-        return event.mount in self.mounts and self.since <= event.until and event.since <= self.until
+        return self.since <= event.until and event.since <= self.until
 
     def allows(self, event: Event) -> bool:
         kinds = self.permits if event.kind != DEATH else self.permits | {DEATH}
@@ -102,11 +110,16 @@ def judge(events: Iterable[Event], windows: Iterable[Window], began: float) -> V
     :param began: when the soak did, so that times can be told.
     """
     verdict = Verdict()
-    windows = list(windows)
+    events, windows = sorted(events, key=lambda event: event.until), list(windows)
+    misstating = [window for window in windows if SIZE in window.permits and not window.misstated_only]
+    misstated = {
+        event.file for event in events if event.kind == SIZE and any(window.is_about(event) for window in misstating)
+    }
     told: Counter[str] = Counter()
     for event in events:
         around = [window for window in windows if window.has(event)]
-        permitting = next((window for window in around if window.allows(event)), None)
+        known = [window for window in around if not window.misstated_only or event.file in misstated]
+        permitting = next((window for window in known if window.allows(event)), None)
         if permitting is not None:
             verdict.permitted[permitting.name][event.kind] += 1
             continue
@@ -118,6 +131,6 @@ def judge(events: Iterable[Event], windows: Iterable[Window], began: float) -> V
 
 
 def _line(event: Event, around: list[Window], began: float) -> str:
-    during = " and ".join(window.name for window in around) or "nothing: it was quiet"
+    during = " and ".join(window.name for window in around if not window.misstated_only) or "nothing: it was quiet"
     when = f"{event.since - began:.1f} s to {event.until - began:.1f} s"
     return f"{event.kind} in mount {event.mount}, {when}, during {during}: {event.what}"

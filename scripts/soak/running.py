@@ -73,7 +73,7 @@ class Soak:
     began: float = 0.0
     ended: float = 0.0
     stopped: bool = False
-    """By Ctrl-C."""
+    """By Ctrl-C, or SIGTERM."""
     left: dict[str, int | str] = field(default_factory=dict)
     """What was found in the cache directory at the end."""
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Soak:
     # --- from beginning to end ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Do all of it; Ctrl-C ends it early."""
+        """Do all of it; Ctrl-C or SIGTERM end it early."""
         index = self.directory / "index.parquet"
         self.truth = make_truth(index, self.seed)
         self.truth.save(self.directory / TRUTH)
@@ -136,7 +136,7 @@ class Soak:
     def _stoppable(self) -> Iterator[None]:
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self.stopped = True
             for server in self.stage.servers.values():
                 with contextlib.suppress(Exception):  # it may be one that stands still
