@@ -28,7 +28,10 @@ time by the square of its length: 16 s for 99,000 semicolons, in which nothing e
 MAX_PADDING_BYTES = 128
 """Blanks that RFC 2046 lets gateways add after a boundary; more than this is content."""
 
-_FIRST_LINE = re.compile(rb"\r\n--([^\r\n]{1,512}?)[ \t]*\r\n")
+_MAX_BOUNDARY_BYTES = 512
+"""RFC 2046 has 70; with what is much longer, looking for its beginning in what comes would take long."""
+
+_FIRST_LINE = re.compile(rb"\r\n--([^\r\n]{1,%d}?)[ \t]*\r\n" % _MAX_BOUNDARY_BYTES)
 _PADDING = re.compile(rb"[ \t]{0,%d}\r\n" % MAX_PADDING_BYTES)
 _UNFINISHED_PADDING = re.compile(rb"-|[ \t]{0,%d}\r?" % MAX_PADDING_BYTES)
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -65,10 +68,10 @@ def boundary_of(content_type: str) -> bytes | None:
     message = Message()
     message["Content-Type"] = content_type
     try:
-        boundary = message.get_boundary()
-        return boundary.encode("utf-8", "surrogateescape") if boundary else None
+        boundary = (message.get_boundary() or "").encode("utf-8", "surrogateescape")
     except (LookupError, ValueError):  # continued, or in a character set (RFC 2231), in ways that make no sense
         return None
+    return boundary if 0 < len(boundary) <= _MAX_BOUNDARY_BYTES else None
 
 
 class MultipartParser:
