@@ -9,6 +9,7 @@ not be measured.
 from __future__ import annotations
 
 import datetime
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def _results(comparison: Comparison, bench: Bench, compared: bool) -> Results:
         machine=machine.described(),
         taken=datetime.datetime.now(datetime.UTC).date().isoformat(),
         commit=machine.commit(),
-        command=" ".join(["python -m scripts.bench", *sys.argv[1:]]),
+        command=f"python -m scripts.bench {shlex.join(sys.argv[1:])}".strip(),
         runs=bench.runs,
         subjects=tuple(subject.name for subject in comparison.subjects),
         jobs=tuple(job.name for job in comparison.jobs),
