@@ -33,6 +33,14 @@ def umount(mountpoint: Path, lazy: bool) -> None:
         mounts.unmount(mountpoint)
         say(f"{mountpoint} is unmounted; which process served it is not known, so that it may still be ending")
         return
+    try:
+        _take_off(mountpoint, process)
+    finally:
+        os.close(process)
+
+
+def _take_off(mountpoint: Path, process: int) -> None:
+    """:param process: a descriptor of the one that serves the mount, until whose end this waits."""
     taken_off = mounts.mount_at(mountpoint)
     mounts.unmount(mountpoint)
     elsewhere = [one.path for one in mounts.mounts() if taken_off is not None and one.device == taken_off.device]

@@ -14,7 +14,7 @@ from idcfs import mounts
 from idcfs.fuse_options import FUSE_OPTIONS
 from scripts.harness import IDCFS, is_mounted, run, status
 from tests.mount.commands import idcfs
-from tests.mount.conftest import NOWHERE, MountMaker
+from tests.mount.conftest import NOWHERE, MountMaker, take_off
 from tests.twin.client import Twin
 from tests.unprivileged import only_root
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -32,6 +32,15 @@ def test_umount_returns_when_the_process_is_gone(mount: MountMaker, sample_index
     done = idcfs("umount", made.path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not is_mounted(made.path)
+    assert not alive(made.pid)
+
+
+def test_taking_off_leaves_no_descriptor_open(mount: MountMaker, sample_index: Path) -> None:
+    """The tests' own process does it some hundred times."""
+    made = mount(NOWHERE, "--index", sample_index)
+    before = os.listdir("/proc/self/fd")
+    take_off(made)
+    assert os.listdir("/proc/self/fd") == before
     assert not alive(made.pid)
 
 
