@@ -11,7 +11,7 @@ FRESH_ARGS ?=
 EXAMPLES ?= 500
 
 export VENV
-# Tests start idcfs some thousand times: compiled anew each time, it takes half as long again to start.
+# Tests start idcfs some thousand times: compiled anew each time, that takes 1.4 times as long.
 unexport PYTHONDONTWRITEBYTECODE
 # Debian keeps Orthanc in a place that a user's own path does not lead to.
 export PATH := $(PATH):/usr/sbin:/sbin

@@ -63,7 +63,7 @@ def mount(tmp_path: Path, sample_catalog: Path) -> Iterator[MountMaker]:
 
 
 def take_off(mount: Mount) -> None:
-    """What ``idcfs umount`` does, in this process: starting one for each test takes a quarter of all that mounts cost.
+    """What ``idcfs umount`` does, in this process: starting one for each test takes a third of all that a mount costs.
 
     That the command does it too is test_lifecycle's to show.
     """
