@@ -119,6 +119,8 @@ class Wire(httpx.AsyncBaseTransport):
             headers["Content-Type"] = reply.media_type
         if reply.framing == "length" and reply.status != 204:
             headers["Content-Length"] = str(reply.length)
+        if reply.framing == "chunked":
+            headers["Transfer-Encoding"] = "chunked"
         return httpx.Response(reply.status, headers=headers, stream=_Body(reply, knobs, request))
 
     def _reply(self, asked: Request, knobs: Knobs) -> Reply:
