@@ -36,6 +36,8 @@ COPYING = (
     Idiom("head -c 100M", _COPIES, shell(one_by_one('head -c 100M "$f" >"$to/$f"'))),
     Idiom("split -n 3", "the pieces", shell(one_by_one('split -n 3 "$f" "$to/$f."'))),
     Idiom("curl file://", _COPIES, shell(one_by_one('curl -sS -o "$to/$f" "file://$PWD/$f"'))),
+    # It finds each file of another size than it was listed with, and is right when it tries once more.
+    Idiom("rclone copy", _COPIES, shell('rclone copy -q . "$to" 2>/dev/null')),
     Idiom("mv", "—", shell('mv * "$to"'), provisional=Outcome.REFUSED, exact=Outcome.REFUSED),
 )
 
@@ -101,6 +103,7 @@ SIZES = (
         provisional=Outcome.TOLD,
     ),
     Idiom("diff -r", "with a copy", shell('diff -r . "$copy"'), provisional=Outcome.FAILS),
+    Idiom("rclone check", "with a copy", shell('rclone check -q . "$copy"'), provisional=Outcome.FAILS),
     Idiom(
         "git add",
         SUMS,

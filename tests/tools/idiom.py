@@ -51,6 +51,10 @@ class Place:
     def files(self) -> list[Path]:
         return sorted(self.source.iterdir())
 
+    def largest(self) -> Path:
+        """The file whose size is told too small, if any is. Nothing is asked of it."""
+        return self.source / max(self.copy.iterdir(), key=lambda path: path.stat().st_size).name
+
 
 Work = Callable[[Place], Any]
 """What is done, and gives what can be compared by ``==``; it raises what it ends with."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.tools import commands, dicom_commands, libraries, python
+from tests.tools import commands, dicom_commands, libraries, over_http, python
 
 KINDS = {
     "Copying": commands.COPYING,
     "Archives and compression": commands.ARCHIVING,
     "Reading": commands.READING,
     "Sizes": commands.SIZES,
+    "Over HTTP": over_http.HTTP,
     "DICOM commands": dicom_commands.DICOM,
     "Python": python.PYTHON,
     "Python's DICOM libraries": libraries.LIBRARIES,

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import filecmp
-import functools
 import hashlib
 import mmap
 import os
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from tests.tools.idiom import Idiom, Outcome, Place, Work, tree
@@ -96,25 +92,6 @@ def _by_threads(place: Place) -> list[str]:
         return list(pool.map(_file_digest, place.files() * 4))
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Nothing on stderr."""
-
-
-def _by_http_server(place: Place) -> list[tuple[str, str]]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=place.source)) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        try:
-            where = f"http://127.0.0.1:{server.server_port}"
-            with httpx.Client(trust_env=False) as client:
-                answers = [client.get(f"{where}/{path.name}") for path in place.files()]
-        finally:
-            server.shutdown()
-            serving.join()
-    return [(answer.headers["Content-Length"], _digest(answer.content)) for answer in answers]
-
-
 def _sendfile(source: Path, target: Path) -> None:
     with source.open("rb") as file, target.open("wb") as copy:
         size, sent = os.fstat(file.fileno()).st_size, 0
@@ -165,10 +142,9 @@ def _tarfile(place: Place) -> dict[str, str]:
 
 
 def _tarfile_of_the_largest(place: Place) -> dict[str, str]:
-    name = max(place.copy.iterdir(), key=lambda path: path.stat().st_size).name
     archive = place.target / "archive.tar"
     with tarfile.open(archive, "w") as packed:
-        packed.add(place.source / name, name)
+        packed.add(place.largest(), place.largest().name)
     return _unpacked(archive)
 
 
@@ -199,7 +175,6 @@ PYTHON = (
     Idiom("numpy.fromfile", _CONTENTS, each(lambda path: _digest(np.fromfile(path, np.uint8).data))),
     Idiom("hashlib.file_digest, 8 threads", "the sums", _by_threads),
     Idiom("fcntl.lockf, flock", _CONTENTS, each(_locked)),
-    Idiom("http.server", "the answers", _by_http_server),
     Idiom("os.sendfile", _COPIES, _copies(_sendfile)),
     Idiom("os.splice", _COPIES, _copies(_splice)),
     Idiom("shutil.copy2", "the copies, and their times with the originals'", _copy2),
