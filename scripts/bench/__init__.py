@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-from scripts.bench import machine
+from scripts.bench import machine, report
 from scripts.bench.comparison import QUICK, THOROUGH, Comparison
 from scripts.bench.jobs import JOBS
 from scripts.bench.measuring import Bench
@@ -27,7 +27,7 @@ from scripts.bench.table import table
 from scripts.harness import program, scratch_directory
 
 COMPARISON = "comparison"
-RESULTS = Path(__file__).parents[2] / "docs/benchmarks/results.json"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @click.command()
@@ -55,7 +55,7 @@ RESULTS = Path(__file__).parents[2] / "docs/benchmarks/results.json"
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where what is measured goes; if nothing is left out, docs/benchmarks/results.json by default.",
+    help="Where what is measured goes, as JSON; by default, if nothing is left out, into docs/, as a page with plots.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Name the parts, the subjects and the jobs.")
 def main(
@@ -71,17 +71,23 @@ def main(
     if only_list:
         _list()
         return
-    if results is None and not (short or only or subjects or jobs):
-        results = RESULTS
+    is_whole = results is None and not (short or only or subjects or jobs)
     parts = (COMPARISON,) if short else only or (COMPARISON, *SCENARIOS)
     plan = QUICK if short else THOROUGH
     among = [subject for subject in SUBJECTS if not subjects or subject.name in subjects]
     done = [job for job in JOBS if not jobs or job.name in jobs]
     comparison = Comparison(plan, among, done)
-    sys.exit(program("bench", lambda: _measure(comparison, 1 if short else runs, parts, results)))
+
+    def write(found: Results) -> None:
+        if is_whole:
+            report.write(found, DOCS)
+        elif results is not None:
+            results.write_text(found.to_json())
+
+    sys.exit(program("bench", lambda: _measure(comparison, 1 if short else runs, parts, write)))
 
 
-def _measure(comparison: Comparison, runs: int, parts: Sequence[str], results: Path | None) -> int:
+def _measure(comparison: Comparison, runs: int, parts: Sequence[str], write: Callable[[Results], None]) -> int:
     """Measure, write down what was found, and print the table of promises; returns the exit code."""
     with scratch_directory("idcfs-bench-") as scratch:
         scratch.chmod(0o711)  # davfs2 is a user of its own, who has to get to its cache
@@ -90,9 +96,7 @@ def _measure(comparison: Comparison, runs: int, parts: Sequence[str], results: P
             comparison.run(runs, scratch / "comparison")
         scenarios = [part for part in parts if part != COMPARISON]
         failed = measure(bench, scenarios) if scenarios else []
-    if results is not None:
-        results.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text(_results(comparison, bench, COMPARISON in parts).to_json())
+    write(_results(comparison, bench, COMPARISON in parts))
     if scenarios:
         print("\n".join(table(bench.values)))
     return 1 if failed else 0
