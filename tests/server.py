@@ -57,9 +57,11 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None:
-            print(f"--- log of {self.name} on port {self.port}\n{self.log()[-4000:]}")
-        self.stop()
+        try:
+            if error is not None:
+                print(f"--- log of {self.name} on port {self.port}\n{self.log()[-4000:]}")
+        finally:
+            self.stop()  # though nobody may be there any more who reads what is printed
 
     @property
     def host_url(self) -> str:

@@ -31,7 +31,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         try:
             said, _ = process.communicate(timeout=560)
         except subprocess.TimeoutExpired:
-            process.terminate()  # not killed: it takes off what it has mounted
+            process.terminate()  # not killed: it takes off what it has mounted, and says what went wrong
+            process.communicate(timeout=60)
             raise
     assert process.returncode == 0, said
     return Results.from_json(file.read_text())

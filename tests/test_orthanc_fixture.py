@@ -88,3 +88,15 @@ def test_what_is_no_dicom_is_rejected(orthanc: Orthanc, tmp_path: Path) -> None:
     text = tmp_path / "text.dcm"
     text.write_text("not DICOM")
     assert not orthanc.upload(text)
+
+
+def test_it_ends_though_nobody_reads_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    with Orthanc() as orthanc:
+        process = Path(f"/proc/{orthanc.pid}")
+        monkeypatch.setattr("builtins.print", gone)
+        with pytest.raises(BrokenPipeError):
+            orthanc.__exit__(ValueError, ValueError(), None)
+        assert not process.exists()
