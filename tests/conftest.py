@@ -17,8 +17,8 @@ from tests.twin.client import Twin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The walk over the whole index first: it takes longest, and of tests in parallel the last ones run alone."""
-    items.sort(key=lambda item: item.path.name != "test_real_index.py")
+    """What takes longest first, the walk over the whole index and the soak: in parallel, the last ones run alone."""
+    items.sort(key=lambda item: item.path.name not in ("test_real_index.py", "test_soak.py"))
 
 
 @pytest.fixture(scope="session", autouse=True)
