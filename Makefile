@@ -9,6 +9,7 @@ MINUTES ?= 10
 SOAK_ARGS ?=
 FRESH_ARGS ?=
 EXAMPLES ?= 500
+TARGETS ?=
 
 export VENV
 # Tests start idcfs some thousand times: compiled anew each time, that takes 1.4 times as long.
@@ -87,8 +88,11 @@ soak: setup-dev  ## Read for MINUTES (default 10) in many processes while the ar
 matrix: setup-dev  ## Compare tools on mounts with local files, and write it into docs/SEMANTICS.md
 	@$(python) -m pytest -q tests/tools/test_matrix.py --write-matrix $(PYTEST_ARGS)
 
+fuzz: setup-dev  ## Fuzz what reads what others wrote (docs/fuzzing.md), for MINUTES, or only TARGETS of it
+	@$(python) -m scripts.fuzz --minutes $(MINUTES) $(TARGETS)
+
 clean:  ## Remove what tools left behind
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf build dist *.egg-info .fuzz .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the virtual environment too
