@@ -136,8 +136,8 @@ def _unusable(reason: str) -> UsageError:
 
 
 def _project_of(credentials: Any) -> str | None:
-    project: str | None = getattr(credentials, "quota_project_id", None)
-    return project
+    project = getattr(credentials, "quota_project_id", None)
+    return project if isinstance(project, str) else None  # as it stands in the user's file
 
 
 class _Request(Request):
