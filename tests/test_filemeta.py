@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pydicom.data
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from idcfs import filemeta
 from idcfs.errors import Damaged
 from idcfs.filemeta import FileMeta, parse_file_meta
 from idcfs.settings import KIB
-from tests.content.scripted import EXPLICIT, LONG_LENGTH, element, part10
+from tests.content.scripted import EXPLICIT, LONG_LENGTH, element
 
 PACKAGED = Path(pydicom.data.__file__).parent
 PART10 = sorted(
@@ -116,26 +114,3 @@ def test_too_short_to_be_one(length: int) -> None:
 
 def test_cut_within_a_value_the_value_is_unknown() -> None:
     assert parse_file_meta((PREAMBLE + UID + SYNTAX)[:-4], whole=True) == FileMeta("1.2.3", "")
-
-
-tags = st.sampled_from([0, 1, 2, 3, 5, 0x10, 0x12, 0x102])
-vrs = st.sampled_from([b"UI", b"OB", b"UL", b"SH", b"UN", b"\0\0", b"ZZ"])
-elements_ = st.builds(
-    lambda tag, vr, length, value: struct.pack("<HH2sH", 2, tag, vr, length) + value,
-    tags, vrs, st.sampled_from([0, 2, 8, 0xFFFF]) | st.integers(0, 0xFFFF), st.binary(max_size=40),
-)  # fmt: skip
-starts = st.one_of(
-    st.binary(max_size=400),
-    st.lists(elements_ | st.binary(max_size=20), max_size=8).map(lambda parts: PREAMBLE + b"".join(parts)),
-    st.integers(0, 400).flatmap(lambda at: st.binary(max_size=30).map(lambda x: part10("1.2.3")[:at] + x)),
-)
-
-
-@given(start=starts, whole=st.booleans())
-@settings(max_examples=500, deadline=None)
-def test_anything_is_a_file_meta_or_too_short_or_damaged(start: bytes, whole: bool) -> None:
-    try:
-        meta = parse_file_meta(start, whole=whole)
-    except Damaged:
-        return
-    assert type(meta) in ((FileMeta,) if whole else (FileMeta, type(None)))

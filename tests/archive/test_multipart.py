@@ -130,13 +130,6 @@ def test_any_bytes_mean_what_the_naive_parser_says(soup: bytes, sizes: list[int]
     assert (found if isinstance(found, type) else [content for _, content in found]) == naive(body)
 
 
-@given(soup=st.lists(TOKENS | st.just(b"Content-Length: 4\r\n") | st.just(b"\r\n--b-0--"), max_size=30), sizes=SIZES)
-def test_chunking_changes_neither_parts_nor_errors(soup: list[bytes], sizes: list[int]) -> None:
-    body = b"--b-0\r\n" + b"".join(soup)
-    for boundary in (BOUNDARY, None):
-        assert outcome(chunks_of(body, sizes), boundary) == outcome([body], boundary)
-
-
 @given(content=CONTENT, announce=st.booleans(), data=st.data())
 def test_no_beginning_of_a_body_is_whole(content: bytes, announce: bool, data: st.DataObject) -> None:
     body = build([content], announce)
