@@ -14,6 +14,7 @@ from scripts.soak.calls import BYTES, SHORT, SIZE, CallFailed, Calls
 from scripts.soak.judging import DEATH, Event, Window, judge, read_told
 from scripts.soak.making import make_truth
 from scripts.soak.marks import Marks
+from scripts.soak.schedule import MISSTATED_BYTES
 from scripts.soak.truth import File, Truth, files_of
 
 WINDOW = Window("503", frozenset({"wado"}), frozenset({"EHOSTUNREACH"}), 10, 20)
@@ -55,14 +56,14 @@ def test_an_error_is_permitted_where_and_when_its_fault_is(event: Event, is_perm
 
 
 def test_a_size_that_was_misstated_may_be_met_later_too() -> None:
-    wrong = Window("wrong", frozenset({"wado"}), frozenset({"EIO", SIZE}), 10, 20)
     after = Window("after", frozenset({"wado", "auto"}), frozenset({"EIO", SIZE}), 10, misstated_only=True)
-    seen = Event(SIZE, "wado", "a", 11, 12, file="a")
+    seen = Event(SIZE, "wado", "a", 11, 12, file="a", excess=MISSTATED_BYTES)
+    otherwise = Event(SIZE, "wado", "b", 11, 12, file="b", excess=1)
     later, other = Event("EIO", "auto", "read a", 90, 91, file="a"), Event("EIO", "auto", "read b", 90, 91, file="b")
-    verdict = judge([later, other, seen], [wrong, after], began=0.0)
-    assert verdict.permitted == {"wrong": {SIZE: 1}, "after": {"EIO": 1}}
-    assert len(verdict.broken) == 1
-    assert verdict.broken[0].endswith("during nothing: it was quiet: read b")
+    verdict = judge([later, other, seen, otherwise], [after], began=0.0)
+    assert verdict.permitted == {"after": {SIZE: 1, "EIO": 1}}
+    assert [line.partition(" in ")[0] for line in verdict.broken] == [SIZE, "EIO"]
+    assert verdict.broken[1].endswith("during nothing: it was quiet: read b")
 
 
 def test_of_many_alike_some_are_told_and_the_others_counted() -> None:

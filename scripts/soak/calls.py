@@ -58,7 +58,9 @@ class Calls:
                 self._longest = seconds, f"{name} {path}"
             self._marks.end(self._place)
 
-    def note(self, kind: str, mount: str, what: str, opened: float, since: float = 0.0, *, file: str = "") -> None:
+    def note(
+        self, kind: str, mount: str, what: str, opened: float, since: float = 0.0, *, file: str = "", excess: int = 0
+    ) -> None:
         """Write down that something went wrong.
 
         :param opened: since when that may have been prepared, by the monotonic clock, in s.
@@ -67,7 +69,7 @@ class Calls:
         now = time.monotonic()
         seconds = round(now - since, 3) if since else 0.0
         times = {"since": opened, "until": now, "seconds": seconds}
-        self._write({"kind": kind, "mount": mount, "what": what, "file": file} | times)
+        self._write({"kind": kind, "mount": mount, "what": what, "file": file, "excess": excess} | times)
 
     def compare(self, mount: str, file: File, opened: float, offset: int, length: int, data: bytes) -> None:
         """See that ``data`` is what a read of so many bytes has to give."""

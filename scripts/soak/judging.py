@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.soak.calls import BYTES, NAMES, SHORT, SIZE, STATUS
+from scripts.soak.schedule import MISSTATED_BYTES
 
 DEATH = "SIGBUS"
 """How a mapped file says that a page cannot be had: whatever error a read would have got."""
@@ -33,6 +34,8 @@ class Event:
     """How long the call took."""
     file: str = ""
     """Which one it is about, from the mountpoint, if any."""
+    excess: int = 0
+    """By how many bytes its size is wrong."""
 
 
 @dataclass(slots=True)
@@ -45,15 +48,11 @@ class Window:
     since: float
     until: float = float("inf")
     misstated_only: bool = False
-    """It is for files alone of which a wrong size was seen in it: in any mount, for they tell each other."""
+    """It is for files alone of which the announced size was seen: in any mount, for they tell each other."""
 
     def has(self, event: Event) -> bool:
-        """Whether it lies in it, in part, and one of its mounts is concerned."""
-        return event.mount in self.mounts and self.is_about(event)
-
-    def is_about(self, event: Event) -> bool:
         """Whether it lies in it, in part."""
-        return self.since <= event.until and event.since <= self.until
+        return event.mount in self.mounts and self.since <= event.until and event.since <= self.until
 
     def allows(self, event: Event) -> bool:
         kinds = self.permits if event.kind != DEATH else self.permits | {DEATH}
@@ -111,10 +110,7 @@ def judge(events: Iterable[Event], windows: Iterable[Window], began: float) -> V
     """
     verdict = Verdict()
     events, windows = sorted(events, key=lambda event: event.until), list(windows)
-    misstating = [window for window in windows if SIZE in window.permits and not window.misstated_only]
-    misstated = {
-        event.file for event in events if event.kind == SIZE and any(window.is_about(event) for window in misstating)
-    }
+    misstated = {event.file for event in events if event.kind == SIZE and event.excess == MISSTATED_BYTES}
     told: Counter[str] = Counter()
     for event in events:
         around = [window for window in windows if window.has(event)]

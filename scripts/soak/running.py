@@ -19,7 +19,7 @@ from scripts.soak.judging import Window
 from scripts.soak.making import make_truth
 from scripts.soak.marks import GO, REST
 from scripts.soak.reading import MOUNTS, TRUTH
-from scripts.soak.schedule import ARCHIVE, BUCKET, Spell, spells
+from scripts.soak.schedule import ARCHIVE, BUCKET, REPLACED_BY, Spell, spells
 from scripts.soak.stage import (
     CACHE_MIB,
     OPTIONS,
@@ -160,7 +160,7 @@ class Soak:
         self._pass(spell.quiet_seconds)
         if spell.replaced:
             replaceable = [name for name in OPTIONS if name != STAYS]
-            self.stage.replace(replaceable[self.spells // 2 % len(replaceable)], spell.replaced)
+            self.stage.replace(replaceable[self.spells // len(REPLACED_BY) % len(replaceable)], spell.replaced)
         self.spells += 1
         window = self.stage.begin(spell)
         self._pass(spell.fault_seconds)
@@ -169,7 +169,7 @@ class Soak:
             self.stage.ask_again()
         self._pass(spell.settle_seconds)
         self._until_servers_are_asked(spell, window)
-        window.until = time.monotonic()
+        self.stage.close(window)
 
     def _until_servers_are_asked(self, spell: Spell, window: Window) -> None:
         """Mounts find out by themselves that an archive is back, within their last pause."""

@@ -16,6 +16,8 @@ ARCHIVE, BUCKET = "archive", "bucket"
 TIMEOUT_SECONDS = 8.0
 """Of the mounts: half of it is longer than a busy machine keeps anything waiting, so what is well is never late."""
 
+MISSTATED_BYTES = 10
+"""By so many a length is announced too large."""
 BREAKS = frozenset({"EIO", "EHOSTUNREACH"})
 """Of what is cut off while it comes, or before it has begun."""
 
@@ -74,7 +76,7 @@ FAULTS = (
     Fault(
         "length too large",
         frozenset({"EIO", SIZE}),
-        {"match": "/instances/", "part_length_error": 10},
+        {"match": "/instances/", "part_length_error": MISSTATED_BYTES},
         of=(ARCHIVE,),
         misstates=True,
     ),
@@ -82,6 +84,10 @@ FAULTS = (
     _fault("another instance", "EIO", of=(ARCHIVE,), match="/instances/", corrupt="other_instance"),
     _fault("a page instead", "EIO", of=(ARCHIVE,), match="/instances/", corrupt="html"),
 )
+
+
+REPLACED_BY = ("", "kill", "", "term")
+"""How a mount is ended before each spell, in turns; empty: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ def spells(seed: int, *, is_short: bool) -> Iterator[Spell]:
             fault_seconds=least + choice.uniform(0, spare),
             settle_seconds=TIMEOUT_SECONDS + 1 if fault.longer_than_timeout else 1.0,
             is_told=choice.random() < 0.5,
-            replaced=("", "kill", "", "term")[number % 4],
+            replaced=REPLACED_BY[number % len(REPLACED_BY)],
         )
 
 

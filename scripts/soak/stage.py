@@ -85,6 +85,8 @@ class Stage:
     made: dict[str, int] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
     _stacks: dict[str, contextlib.ExitStack] = field(default_factory=dict)
+    _open: list[Window] = field(default_factory=list)
+    """Of the fault that is on: of mounts that have to do without."""
 
     @property
     def cache(self) -> Path:
@@ -150,6 +152,7 @@ class Stage:
         window = Window(f"{spell.fault.name} ({where})", struck, spell.fault.permits, time.monotonic())
         others = replace(window, mounts=frozenset(OPTIONS) - struck, permits=frozenset())  # they have to do without
         self.windows += [window, others]
+        self._open = [others]
         if spell.fault.misstates:
             name, kinds = f"after {window.name}", spell.fault.permits
             self.windows.append(Window(name, frozenset(OPTIONS), kinds, window.since, misstated_only=True))
@@ -163,6 +166,11 @@ class Stage:
                 case Means.KILL:
                     server.kill()
         return window
+
+    def close(self, window: Window) -> None:
+        """Nothing that a fault has left may fail any more."""
+        for one in (window, *self._open):
+            one.until = time.monotonic()
 
     def end(self, spell: Spell, window: Window) -> Window:
         """Let it be over; what it left hanging may still fail, until the window is closed that is returned."""
