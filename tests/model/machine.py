@@ -345,12 +345,13 @@ class Machine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(sorted(LOSSES)), place=st.sampled_from(sorted(MATCHES)))
     def lose(self, name: str, place: str) -> None:
         loss = LOSSES[name if self.hangs or "hangs" not in name else "unavailable"]
-        for one in MATCHES[place].places:
+        match = MATCHES["both" if self.options.habits else place]  # requests that do not match meet no habits
+        for one in match.places:
             self.reference.trouble[one] = self.reference.trouble.get(one, frozenset()) | loss.errnos
         if loss.knobs is None:
-            self.face.refuse(MATCHES[place].match)
+            self.face.refuse(match.match)
         else:
-            self.face.break_down(MATCHES[place].match, loss.knobs)
+            self.face.break_down(match.match, loss.knobs)
 
     @precondition(lambda self: self.reference.trouble)
     @rule()

@@ -23,4 +23,4 @@ def test_without_the_kernel(tmp_path: Path) -> None:
         def make_face(self) -> House:
             return House(index, catalog)
 
-    run_state_machine_as_test(Filesystems, settings=depth(short=15, steps=40, share=1))
+    run_state_machine_as_test(Filesystems, settings=depth(short=12, steps=40, share=1))
