@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from ..cohort import Cohort, Manifest
 from ..errors import UsageError
 from ..nearest import did_you_mean
+from ..printable import quoted
 from .condition import rows_that_fit
 from .manifest import read_manifest
 
@@ -53,7 +54,7 @@ def _in_manifest(index: pa.Table, manifest: Manifest) -> Any:
     column = index.column(name)
     missing = np.flatnonzero(~_among(pa.chunked_array([pa.array(values, column.type)]), pc.unique(column)))
     if len(missing):
-        first = ", ".join(values[number] for number in missing[:_SHOWN])
+        first = ", ".join(quoted(values[number]) for number in missing[:_SHOWN])
         more = ", …" if len(missing) > _SHOWN else ""
         count = f"{len(missing):,} of {len(values):,} series"
         raise UsageError(f"--manifest {manifest.name}: not in the index: {count} ({first}{more})")
