@@ -12,8 +12,9 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-MAX_INSTANCE_BYTES = 2**62
-"""Beyond it a size fits no file: the kernel's are signed 64-bit numbers, here with a bit to spare for arithmetic."""
+MAX_INSTANCE_BYTES = 256 * GIB
+"""Longest instance that is believed in, many times the largest of IDC: its blocks are looked through in a quarter of a
+second, those of what a file could have at most (2**63 bytes) in years."""
 MAX_UNTOLD_BYTES = 64 * GIB
 """Longest instance of which nobody tells the length before it has come: who opens it waits for that, and cannot even be
 killed. Slides have some GB."""

@@ -23,7 +23,7 @@ from cachetools import LRUCache
 
 from ..errors import Damaged, DeadlinePassed, Gone, IdcfsError, NotFound, QuotaSpent, Unreachable
 from ..flight import SingleFlight
-from ..settings import KIB, MIB
+from ..settings import KIB, MAX_INSTANCE_BYTES, MIB
 from ..stats import Stats
 from .catalog import Series
 from .names import INSTANCE_SUFFIX, instance_name, is_shortened, unescape
@@ -74,12 +74,14 @@ class Listing:
         self.series = series
         self.content = content
         self.names: list[bytes] = sorted({instance_name(uid) for uid in uids})
-        self.size_is_indexed = series.total_bytes is not None and len(self.names) == series.instances == 1
+        total = series.total_bytes
+        is_one = len(self.names) == series.instances == 1
+        self.size_is_indexed = is_one and total is not None and total <= MAX_INSTANCE_BYTES
         """Of a one-instance series the index's sum is the file's size."""
-        known = ((self.find(instance_name(uid)), size) for uid, size in sizes.items())
+        known = ((self.find(instance_name(uid)), size) for uid, size in sizes.items() if size <= MAX_INSTANCE_BYTES)
         self._exact = {ordinal: size for ordinal, size in known if ordinal is not None}
-        if self.size_is_indexed and series.total_bytes is not None:
-            self._exact[0] = series.total_bytes
+        if self.size_is_indexed and total is not None:
+            self._exact[0] = total
         self._exact_order = sorted(self._exact)
         self._accounted = sum(self._exact.values())
         self._fresh: set[int] = set()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from idcfs.namespace import listing
 from idcfs.namespace.listing import ROUND_BYTES, UNKNOWN_BYTES, Listing
+from idcfs.settings import MAX_INSTANCE_BYTES
 from tests.namespace.listed import Archive, listing_of, listings_of, numbered, series, uids
 from tests.namespace.making import patient
 
@@ -68,6 +69,14 @@ def test_a_series_is_as_large_as_the_index_says_whatever_is_learnt_and_forgotten
 
 def test_the_one_instance_of_a_series_is_as_large_as_the_series() -> None:
     assert listing_of(1, 123_457).size(0) == (123_457, 242, True)
+
+
+def test_a_size_that_no_instance_has_is_not_believed() -> None:
+    """Whoever looks through the blocks of such a file would take for ever."""
+    assert listing_of(1, MAX_INSTANCE_BYTES).exact_size(0) == MAX_INSTANCE_BYTES
+    assert listing_of(1, MAX_INSTANCE_BYTES + 1).exact_size(0) is None
+    remembered = listing_of(2, None, sizes={uids(2)[0]: MAX_INSTANCE_BYTES + 1, uids(2)[1]: 5})
+    assert (remembered.exact_size(0), remembered.exact_size(1)) == (None, 5)
 
 
 def test_one_instance_listed_of_several_says_nothing_of_its_size() -> None:
