@@ -59,7 +59,7 @@ install-mount-helper: setup  ## Let mount(8) and /etc/fstab know the type idcfs,
 	@echo "mount -t idcfs works now; take it back with: rm /sbin/mount.idcfs"
 
 test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
-	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --durations=15 --durations-min=1 $(PYTEST_ARGS)
+	@$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --durations=15 --durations-min=1 $(PYTEST_ARGS)
 
 fresh-machine: setup-dev  ## Run `make demo` and `make test`, or FRESH_ARGS, on bare Debians of their own, as root
 	@$(python) -m scripts.fresh --pytest-args="$(PYTEST_ARGS)" $(FRESH_ARGS)

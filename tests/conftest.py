@@ -15,10 +15,12 @@ from tests.orthanc import Orthanc
 from tests.tokens import TokenEndpoint
 from tests.twin.client import Twin
 
+_LONG = ("test_real_index.py", "test_bench_comparison.py", "test_matrix.py", "test_soak.py", "test_orthanc.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first, the walk over the whole index and the soak: in parallel, the last ones run alone."""
-    items.sort(key=lambda item: item.path.name not in ("test_real_index.py", "test_soak.py"))
+    """What takes longest first, file by file: in parallel, the last ones run alone."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

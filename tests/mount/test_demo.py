@@ -72,7 +72,7 @@ def words_in(picture: Path) -> list[str]:
 
 
 def test_the_benchmark_measures() -> None:
-    done = program("scripts.bench", "--runs", "1", "first-time")
+    done = program("scripts.bench", "--runs", "1", "--only", "first-time")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mount to first ls, first time" in done.stdout
 
@@ -82,7 +82,7 @@ def test_the_benchmark_says_when_it_could_not_measure() -> None:
         "from scripts import bench, harness\n"
         "def fail(_): raise harness.Failure('no such thing')\n"
         "bench.SCENARIOS['again'] = fail\n"
-        "bench.main(['again'])\n"
+        "bench.main(['--only', 'again'])\n"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)

@@ -37,8 +37,8 @@ REPORT: dict[str, Any] = {
     "metrics_port": 10**4000,
     "cohort": {"collections": [ESCAPES], "where": ESCAPES, "manifest": ESCAPES},
     "circuits": [_CIRCUIT],
-    "downloads": [{"uid": ESCAPES, "got": 10**30, "size": -1}],
-    "counters": dict.fromkeys((*_COUNTERS, "disk_cache_capacity", "disk_unkept", ESCAPES), 10**30),
+    "downloads": [{"uid": ESCAPES, "got": 2**62, "size": -1}],
+    "counters": dict.fromkeys((*_COUNTERS, "disk_cache_capacity", "disk_unkept", ESCAPES), 2**62),
 }
 _ATTRIBUTES = ("path", "what", "mountpoint", "content", "license", "size_bytes", "series_count", "size_exact")
 _NAMES = {".status.json": 2, "file": 3, ".uid": 4, ".uid-at-hand": 4, "directory": 7}
