@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 120.0
@@ -40,7 +40,9 @@ class Gate:
         """Who was asked for in vain."""
         self._bytes: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self), bind_and_activate=False)
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"gate": self}), bind_and_activate=False
+        )
         self._server.socket.close()
         self._server.socket = listening
         self._server.daemon_threads = True
@@ -75,70 +77,68 @@ class Gate:
             return Counter(self._bytes)
 
 
-def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
-    """What answers the requests that come to ``gate``."""
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests that come to the gate of its subclass."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # apt sends several requests over one connection
-        timeout = TIMEOUT_SECONDS
+    gate: ClassVar[Gate]
+    protocol_version = "HTTP/1.1"  # apt sends several requests over one connection
+    timeout = TIMEOUT_SECONDS
 
-        def do_CONNECT(self) -> None:
-            host, _, port = self.path.rpartition(":")
+    def do_CONNECT(self) -> None:
+        host, _, port = self.path.rpartition(":")
+        self.close_connection = True
+        if not self._admitted(host.lower()):
+            return
+        try:
+            server = socket.create_connection((host, int(port)), TIMEOUT_SECONDS)
+        except (OSError, ValueError) as error:
+            self.send_error(502, str(error))
+            return
+        self.send_response(200)
+        self.end_headers()
+        with server, contextlib.suppress(OSError):
+            _splice(self.connection, server, lambda size: self.gate.count(host.lower(), size))
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        host = url.hostname or ""
+        if not self._admitted(host):
+            return
+        server = http.client.HTTPConnection(host, url.port or 80, timeout=TIMEOUT_SECONDS)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THIS_CONNECTION}
+        try:
+            path = url._replace(scheme="", netloc="").geturl() or "/"
+            server.request(self.command, path, headers=headers)
+            self._pass_on(server.getresponse(), host)
+        except (OSError, http.client.HTTPException) as error:
             self.close_connection = True
-            if not self._admitted(host.lower()):
-                return
-            try:
-                server = socket.create_connection((host, int(port)), TIMEOUT_SECONDS)
-            except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError):
                 self.send_error(502, str(error))
-                return
-            self.send_response(200)
-            self.end_headers()
-            with server, contextlib.suppress(OSError):
-                _splice(self.connection, server, lambda size: gate.count(host.lower(), size))
+        finally:
+            server.close()
 
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            host = url.hostname or ""
-            if not self._admitted(host):
-                return
-            server = http.client.HTTPConnection(host, url.port or 80, timeout=TIMEOUT_SECONDS)
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THIS_CONNECTION}
-            try:
-                path = url._replace(scheme="", netloc="").geturl() or "/"
-                server.request(self.command, path, headers=headers)
-                self._pass_on(server.getresponse(), host)
-            except (OSError, http.client.HTTPException) as error:
-                self.close_connection = True
-                with contextlib.suppress(OSError):
-                    self.send_error(502, str(error))
-            finally:
-                server.close()
+    do_HEAD = do_GET
 
-        do_HEAD = do_GET
+    def _admitted(self, host: str) -> bool:
+        if self.gate.admits(host):
+            return True
+        self.send_error(403, f"{host} may not be asked from here")
+        return False
 
-        def _admitted(self, host: str) -> bool:
-            if gate.admits(host):
-                return True
-            self.send_error(403, f"{host} may not be asked from here")
-            return False
+    def _pass_on(self, answer: http.client.HTTPResponse, host: str) -> None:
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _OF_THIS_CONNECTION:
+                self.send_header(name, value)
+        if answer.length is None:  # only the end of the connection says where the body ends
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        while piece := answer.read(CHUNK_BYTES):
+            self.wfile.write(piece)
+            self.gate.count(host, len(piece))
 
-        def _pass_on(self, answer: http.client.HTTPResponse, host: str) -> None:
-            self.send_response_only(answer.status, answer.reason)
-            for name, value in answer.getheaders():
-                if name.lower() not in _OF_THIS_CONNECTION:
-                    self.send_header(name, value)
-            if answer.length is None:  # only the end of the connection says where the body ends
-                self.send_header("Connection", "close")
-                self.close_connection = True
-            self.end_headers()
-            while piece := answer.read(CHUNK_BYTES):
-                self.wfile.write(piece)
-                gate.count(host, len(piece))
-
-        def log_message(self, *_: Any) -> None: ...
-
-    return Handler
+    def log_message(self, *_: Any) -> None: ...
 
 
 def _splice(client: socket.socket, server: socket.socket, count: Any) -> None:
