@@ -91,15 +91,19 @@ def main(
 
 
 def _measure(comparison: Comparison, runs: int, parts: Sequence[str], write: Callable[[Results], None]) -> int:
-    """Measure, write down what was found, and print the table of promises; returns the exit code."""
+    """Measure, write down what was found, and print the table of promises; returns the exit code.
+
+    It is written down after each round: who stops an hour of measuring keeps what there is of it.
+    """
     with scratch_directory("idcfs-bench-") as scratch:
         scratch.chmod(0o711)  # davfs2 is a user of its own, who has to get to its cache
+        os.environ["MPLCONFIGDIR"] = str(scratch)  # the user's settings are nobody's here, and it wants a place
         bench = Bench(runs, scratch)
         if COMPARISON in parts:
-            comparison.run(runs, scratch / "comparison")
+            for _ in comparison.rounds(runs, scratch / "comparison"):
+                write(_results(comparison, bench, True))
         scenarios = [part for part in parts if part != COMPARISON]
         failed = measure(bench, scenarios) if scenarios else []
-        os.environ["MPLCONFIGDIR"] = str(scratch)  # the user's settings are nobody's here, and it wants a place
         write(_results(comparison, bench, COMPARISON in parts))
     if scenarios:
         print("\n".join(table(bench.values)))

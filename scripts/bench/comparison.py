@@ -84,8 +84,8 @@ class Comparison:
         self._found: defaultdict[tuple[str, int, str, Cache], Found] = defaultdict(Found)
         self._possible: defaultdict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
 
-    def run(self, runs: int, directory: Path) -> None:
-        """Measure; ``directory`` is made. What a subject does not manage is a note of its cell.
+    def rounds(self, runs: int, directory: Path) -> Iterator[None]:
+        """Measure, a round at a time; ``directory`` is made. What a subject does not manage is a note of its cell.
 
         :raises Failure: if nothing can be measured.
         """
@@ -96,6 +96,7 @@ class Comparison:
                 for delay_ms in self._plan.delays_ms:
                     if number == 0 or delay_ms not in self._plan.delays_once_ms:
                         self._round(stage, number, delay_ms)
+                        yield
 
     def cells(self) -> Iterator[Cell]:
         """Each that there is, measured or not."""
