@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
+from scripts.bench import curl
 from scripts.bench.crowds import Span, read_together
 from scripts.bench.measuring import Bench, Skipped, memory_watched, read_all
 from scripts.bench.promises import SCENARIOS, measure
@@ -53,3 +57,34 @@ def test_readers_read_together_and_memory_is_watched(tmp_path: Path) -> None:
         read_together([Span(file, 0, 3_000_000) for file in files])
     assert seen
     assert all(memory.resident >= memory.anonymous > 0 for memory in seen)
+
+
+@pytest.fixture
+def slow_server() -> Iterator[str]:
+    """The address of one that answers nobody before 16 have asked, each on a connection of its own."""
+    together = Barrier(16, timeout=10)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            together.wait()
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_curl_asks_on_all_its_connections_at_once(tmp_path: Path, slow_server: str) -> None:
+    curl.fetch([f"{slow_server}/{number}" for number in range(32)], tmp_path / "config")

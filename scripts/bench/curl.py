@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.bench.measuring import CURL_CONNECTIONS, peak_mib
+from scripts.bench.measuring import CURL, peak_mib
 from scripts.harness import Failure
 
 _LOOK_SECONDS = 0.01
@@ -38,9 +38,8 @@ def fetch(urls: Sequence[str], config: Path, *, into: Sequence[Path] = (), byte_
     files = [str(path) for path in into] or ["/dev/null"] * len(urls)
     lines = [f'url = "{url}"\noutput = "{file}"\n' for url, file in zip(urls, files, strict=True)]
     config.write_text("".join(lines))
-    parallel = ("--parallel", "--parallel-max", str(CURL_CONNECTIONS))
     wanted = () if byte_range is None else ("--range", byte_range)
-    command = ["curl", "-q", *parallel, "--fail", *wanted, "--noproxy", "*", "--config", str(config)]
+    command = [*CURL, "--fail", *wanted, "--config", str(config)]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = _peak_until_end(process.pid)
