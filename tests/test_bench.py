@@ -12,6 +12,8 @@ import pytest
 
 from scripts.bench import curl
 from scripts.bench.crowds import Span, read_together
+from scripts.bench.holding import files_below, files_of_programs, held
+from scripts.bench.material import forget_pages
 from scripts.bench.measuring import Bench, Skipped, memory_watched, read_all
 from scripts.bench.promises import SCENARIOS, measure
 from scripts.bench.table import Promise, table
@@ -88,3 +90,39 @@ def slow_server() -> Iterator[str]:
 
 def test_curl_asks_on_all_its_connections_at_once(tmp_path: Path, slow_server: str) -> None:
     curl.fetch([f"{slow_server}/{number}" for number in range(32)], tmp_path / "config")
+
+
+def test_what_is_held_stays_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(1_000_000))
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "empty").touch()
+    forget_pages(tmp_path)
+    if _in_memory(file):
+        pytest.skip("the directory is in memory itself")
+    assert files_below(tmp_path) == [file]
+    with held(files_below(tmp_path)):
+        forget_pages(tmp_path)
+        assert _in_memory(file)
+    forget_pages(tmp_path)
+    assert not _in_memory(file)
+
+
+def test_what_cannot_be_held_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Failure), held([tmp_path / "nothing"]):
+        pass
+
+
+def test_programs_have_libraries() -> None:
+    names = {path.name.split(".")[0] for path in files_of_programs(["curl", "no such program"])}
+    assert {"curl", "libcurl"} <= names
+
+
+def _in_memory(file: Path) -> bool:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        return os.preadv(descriptor, [bytearray(100)], 500_000, os.RWF_NOWAIT) == 100
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)

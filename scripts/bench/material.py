@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydicom
 
+from scripts.bench.holding import files_below, files_of_programs, held
 from scripts.delay import Proxy, counted
 from scripts.harness import Failure
 from tests.data import ct_series, whole_slide, write_index
@@ -21,6 +22,8 @@ NGINX = "nginx"
 ORTHANC = "orthanc"
 LOCAL_DISK = ""
 """What stands for a server where there is none."""
+_PROGRAMS = ("rclone", "mount.davfs", "curl", "find", "ls", "dcm2niix")
+"""What is started while something is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class Servers:
 
 @contextmanager
 def served(material: Material, delays_ms: Sequence[int]) -> Iterator[Servers]:
-    """nginx and Orthanc with the files of ``material``.
+    """nginx and Orthanc with the files of ``material``, which they have in memory, whatever the kernel is told.
 
     :raises Failure: if Orthanc does not take them.
     """
@@ -120,6 +123,8 @@ def served(material: Material, delays_ms: Sequence[int]) -> Iterator[Servers]:
         paths = [material.tree / path for path in material.files]
         if len(orthanc.upload_all(paths)) != len(paths):
             raise Failure("Orthanc did not take the files")
+        theirs = files_below(material.tree, nginx.directory, orthanc.directory)
+        stack.enter_context(held([*theirs, *files_of_programs(_PROGRAMS)]))
         urls = {NGINX: nginx.host_url, ORTHANC: orthanc.host_url}
         yield Servers(
             {
