@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Barrier, Thread
@@ -13,10 +15,14 @@ import pytest
 from scripts.bench import curl
 from scripts.bench.crowds import Span, read_together
 from scripts.bench.holding import files_below, files_of_programs, held
-from scripts.bench.material import forget_pages
+from scripts.bench.jobs import FIND
+from scripts.bench.material import NGINX, Material, forget_pages
 from scripts.bench.measuring import Bench, Skipped, memory_watched, read_all
 from scripts.bench.promises import SCENARIOS, measure
+from scripts.bench.session import Found, Session
+from scripts.bench.subjects import Ground, Standing, Subject
 from scripts.bench.table import Promise, table
+from scripts.bench.worker import Worker
 from scripts.harness import Failure
 
 
@@ -42,12 +48,17 @@ def test_what_is_skipped_is_no_failure(
     def fail(_: Bench) -> None:
         raise Failure("went wrong")
 
+    def miscount(_: Bench) -> None:
+        raise KeyError("requests")
+
     monkeypatch.setitem(SCENARIOS, "disk", skip)
     monkeypatch.setitem(SCENARIOS, "far", fail)
-    assert measure(Bench(1, tmp_path), ["disk", "far"]) == ["far"]
+    monkeypatch.setitem(SCENARIOS, "cold", miscount)
+    assert measure(Bench(1, tmp_path), ["disk", "far", "cold"]) == ["far", "cold"]
     said = capsys.readouterr().out
     assert "skipped: not for us" in said
     assert "FAILED: went wrong" in said
+    assert "FAILED: KeyError: 'requests'" in said
 
 
 def test_readers_read_together_and_memory_is_watched(tmp_path: Path) -> None:
@@ -126,3 +137,21 @@ def _in_memory(file: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def test_a_daemon_that_is_gone_fails_alone(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+
+    @contextmanager
+    def stand(ground: Ground) -> Iterator[Standing]:
+        yield Standing(ground.cache, pid=gone.pid)
+
+    material = Material(tmp_path / "tree", tmp_path / "tree", tmp_path / "index", {}, Path("slide"), [])
+    found = Found()
+    with Worker(material) as worker:
+        session = Session(Subject("gone", NGINX, stand), material, worker, None, {}, lambda *_: found, 10)
+        session.run([FIND], tmp_path / "session")
+    assert not found.trials
+    assert "No such file" in found.wrong

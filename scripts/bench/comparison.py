@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from scripts.bench import possible
@@ -71,6 +72,7 @@ class _Stage:
     worker: Worker
     right: Mapping[str, object]
     servers: Servers
+    numbers: Iterator[int] = field(default_factory=count)
 
 
 class Comparison:
@@ -136,7 +138,8 @@ class Comparison:
             session = Session(
                 subject, stage.material, stage.worker, proxy, stage.right, found_of, self._plan.limit_seconds
             )
-            session.run(jobs, stage.directory / "session")
+            # One that is left half removed is not the next one's.
+            session.run(jobs, stage.directory / f"session-{next(stage.numbers)}")
 
     def _originals(self, material: Material, worker: Worker) -> dict[str, object]:
         """What comes of each job if nothing goes wrong, by name."""
@@ -153,7 +156,7 @@ class Comparison:
 def _cell(subject: str, job: str, delay_ms: int, cache: Cache, found: Found) -> Cell:
     trials = found.trials
     note = found.wrong if trials else found.missing
-    if found.over and trials and not note:
+    if found.over and len(trials) == 1 and not note:
         note = "measured once: it takes long"
     return Cell(
         subject,

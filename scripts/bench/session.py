@@ -67,7 +67,7 @@ class Session:
         except Skipped as reason:
             for job in wanted:
                 self._give_up(job, str(reason), caches(job))
-        except Failure as error:  # it does not stand up, or it does not come down
+        except (Failure, OSError) as error:  # it does not stand up, or it does not come down
             for job in wanted:
                 for cache in caches(job):
                     self.found(job, cache).missing = str(error)
@@ -135,7 +135,7 @@ class Session:
         except Overrun as error:
             found.missing, found.over = str(error), True
             return False
-        except Failure as error:
+        except (Failure, OSError) as error:  # of the latter: its daemon is gone
             found.missing = found.wrong = str(error)
             return False
         found.trials.append(trial)
