@@ -133,7 +133,7 @@ def _davfs(ground: Ground) -> Iterator[Standing]:
     pid = None
     try:
         file = _DAVFS_PIDS / f"{str(ground.mountpoint).strip('/').replace('/', '-')}.pid"
-        _wait_for(file.exists, "mount.davfs")
+        _wait_for(lambda: file.exists() and file.read_text().endswith("\n"), "mount.davfs")  # it is written in steps
         pid = int(file.read_text())
         yield Standing(ground.mountpoint / "by-uids", seconds, pid, by_uid=True)
     finally:
