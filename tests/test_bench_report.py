@@ -126,6 +126,14 @@ def test_a_download_is_no_mount() -> None:
     assert "in **1 of 3** comparisons; beside the other mounts alone, in **2 of 3**." in " ".join(page.split())
 
 
+@pytest.mark.parametrize("how", [{"correct": False}, {"seconds": ()}])
+def test_idcfs_is_not_first_where_it_is_wrong_or_fails(how: dict[str, object]) -> None:
+    failing = (PLAIN, ROAD)
+    cells = [replace(cell, **how) if (cell.subject, cell.job) == failing else cell for cell in MADE_UP.cells]  # type: ignore[arg-type]
+    page = page_about(replace(MADE_UP, cells=tuple(cells)), {})
+    assert "in **1 of 3** comparisons; beside the other mounts alone, in **1 of 3**." in " ".join(page.split())
+
+
 def test_idcfs_moves_more_than_another(page: str) -> None:
     (row,) = rows(page, "More moved than another, in MB")
     assert row == [SHEEP, "cold", PLAIN, "–", f"7; {HARE}: 3", "not known"]
@@ -168,6 +176,12 @@ def test_ratios_are_taken_round_by_round_to_idcfs_over_the_same_server(page: str
         "0.0333 (0.025–0.05)",
     ]
     assert rows(page, "Warm, 0 ms") == [[ROAD, "1 = 0.25 s", "2", *["–"] * 4]]
+
+
+def test_a_second_idcfs_over_the_same_server_is_beside_the_first() -> None:
+    other = cell("idcfs, bucket", ROAD, 0, "warm", (0.125, 0.125, 0.125))
+    page = page_about(replace(MADE_UP, subjects=(PLAIN, other.subject), cells=(*MADE_UP.cells, other)), {})
+    assert rows(page, "Warm, 0 ms") == [[ROAD, "1 = 0.25 s", "**0.5**"]]
 
 
 def test_each_figure_is_that_of_the_results(page: str) -> None:

@@ -99,14 +99,14 @@ class Comparison:
         return [cell for cell in found if not mounts or NO_MOUNT not in cell.subject]
 
     def standing(self, *, mounts: bool = False) -> tuple[int, int]:
-        """How often idcfs is first, or as good as first; of how many comparisons."""
+        """How often idcfs is right, and first or as good as first; of how many comparisons."""
         asked = [(mine, question) for mine in self.ours for question in self.questions()]
-        compared = [pair for pair in asked if self._measured(*pair) and self.rivals(*pair, mounts=mounts)]
-        return sum(self.behind(*pair, mounts=mounts) is None for pair in compared), len(compared)
+        compared = [pair for pair in asked if self.cell(*pair) and self.rivals(*pair, mounts=mounts)]
+        return sum(self._right(*pair) and not self.behind(*pair, mounts=mounts) for pair in compared), len(compared)
 
-    def _measured(self, subject: str, question: Question) -> bool:
+    def _right(self, subject: str, question: Question) -> bool:
         cell = self.cell(subject, question)
-        return cell is not None and bool(cell.seconds)
+        return cell is not None and bool(cell.seconds) and cell.correct is not False
 
     def behind(self, mine: str, question: Question, *, mounts: bool = False) -> tuple[Cell, Ratio] | None:
         """Who is faster than ``mine``, and how many times: the fastest; None if nobody is by more than noise."""

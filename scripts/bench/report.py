@@ -219,9 +219,10 @@ def _ratio(comparison: Comparison, subject: str, question: Question) -> str:
     cell = comparison.cell(subject, question)
     if not cell or not cell.seconds:
         return NOTHING
-    found = None if subject in comparison.ours else comparison.ratio(subject, question)
+    is_one = comparison.ours_beside(subject) == subject
+    found = None if is_one else comparison.ratio(subject, question)
     plain = f"{figure(statistics.median(cell.seconds))} s"
-    said = _times(found) if found else f"1 = {plain}" if subject in comparison.ours else plain
+    said = _times(found) if found else f"1 = {plain}" if is_one else plain
     faster = found is not None and found.median < 1 / NEAR and FLOOR not in subject
     return f"~~{said}~~" if cell.correct is False else f"**{said}**" if faster else said
 
