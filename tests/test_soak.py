@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
+import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scripts.soak.calls import BYTES, SHORT, SIZE, CallFailed, Calls
+from scripts.soak.calls import BYTES, NO_STAT, SHORT, SIZE, CallFailed, Calls
+from scripts.soak.idioms import Opened, Reader
 from scripts.soak.judging import DEATH, Event, Window, judge, read_told
 from scripts.soak.making import make_truth
 from scripts.soak.marks import Marks
+from scripts.soak.report import too_much
+from scripts.soak.running import Soak
 from scripts.soak.schedule import MISSTATED_BYTES
+from scripts.soak.stage import Vitals
 from scripts.soak.truth import File, Truth, files_of
+from scripts.soak.watching import seconds_to, stat_anew
 
 WINDOW = Window("503", frozenset({"wado"}), frozenset({"EHOSTUNREACH"}), 10, 20)
 SILENT = Window("slow", frozenset({"wado"}), frozenset(), 30, 40)
@@ -46,6 +54,7 @@ def calls(tmp_path: Path) -> Calls:
         (Event(DEATH, "wado", "mmap", 35, 36), False),
         (Event(BYTES, "wado", "read", 15, 16), False),
         (Event(SHORT, "wado", "read", 15, 16), False),
+        (Event(NO_STAT, "wado", "file: a", 15, 16), False),
     ],
     ids=str,
 )
@@ -86,6 +95,41 @@ def test_what_is_not_the_truth_is_noticed(truth: Truth, calls: Calls, tmp_path: 
     assert [event.kind for event in told.events] == [SHORT, BYTES, BYTES]
     assert "other from 1099" in told.events[1].what
     assert told.bytes_compared == 4 * 4_000 - 1 + 10
+
+
+def test_what_came_before_an_error_is_compared(
+    truth: Truth, calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = files_of(truth.series[0])[0]
+    reader = Reader(truth, calls, random.Random(1), {"wado": tmp_path}, "wado")
+    pieces = iter([file.bytes(0, 100), b"", file.bytes(0, 99) + bytes([file.bytes(99, 100)[0] ^ 1]), b""])
+
+    def pread(*_: int) -> bytes:
+        if piece := next(pieces):
+            return piece
+        raise OSError(errno.EIO, "cut off")
+
+    monkeypatch.setattr(os, "pread", pread)
+    opened = Opened(reader, file, time.monotonic(), 0)
+    for _ in range(2):
+        with pytest.raises(CallFailed):
+            opened.read(0, 1_000)
+    assert [event.kind for event in read_told(tmp_path / "events").events] == ["EIO", "EIO", BYTES]
+
+
+@pytest.mark.parametrize("ask", [os.stat, stat_anew])
+def test_a_stat_that_fails_is_never_permitted(tmp_path: Path, calls: Calls, ask: Callable[[str], object]) -> None:
+    assert 0 < seconds_to(ask, calls, "auto", str(tmp_path)) < 60
+    assert 0 < seconds_to(ask, calls, "auto", str(tmp_path / "none")) < 60
+    assert [event.kind for event in read_told(tmp_path / "events").events] == ["ENOENT", NO_STAT]
+
+
+def test_a_mount_may_take_too_much_memory_for_no_second(tmp_path: Path) -> None:
+    soak = Soak(tmp_path, minutes=1, processes=1, seed=1)
+    soak.samples = [(at, name, Vitals(1, mib, 9, 0, 5)) for at, name, mib in ((1, "auto", 90), (1, "wado", 90))]
+    assert not list(too_much(soak))
+    soak.samples += [(2, "auto", Vitals(1, 300, 9, 0, 5)), (3, "auto", Vitals(1, 90, 9, 0, 5))]
+    assert list(too_much(soak)) == ["mount auto took 300 MiB of memory (most: 166)"]
 
 
 def test_a_call_that_fails_is_written_down_and_one_that_lasts_is_marked(calls: Calls, tmp_path: Path) -> None:

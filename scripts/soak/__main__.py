@@ -15,7 +15,7 @@ from scripts.soak.running import Soak
 @click.command()
 @click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="How long to read.")
 @click.option("--processes", default=16, show_default=True, type=click.IntRange(1, 256), help="How many read at once.")
-@click.option("--seed", default=1, show_default=True, help="What decides the archive, the faults and what is read.")
+@click.option("--seed", default=1, show_default=True, help="What decides the archive and the faults.")
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="Write all values there, as JSON.")
 @click.option(
     "--write", "documents", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Write soak.md there."

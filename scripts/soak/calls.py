@@ -17,6 +17,8 @@ from scripts.soak.truth import File
 
 BYTES, SHORT, SIZE, NAMES, STATUS = "wrong bytes", "short read", "wrong size", "wrong names", "wrong status"
 """What may be wrong with an answer that is no error."""
+NO_STAT = "stat of what is listed fails"
+"""Whatever the archive does."""
 _TALLY_SECONDS = 1.0
 
 

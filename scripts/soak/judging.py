@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.soak.calls import BYTES, NAMES, SHORT, SIZE, STATUS
+from scripts.soak.calls import BYTES, NAMES, NO_STAT, SHORT, SIZE, STATUS
 from scripts.soak.schedule import MISSTATED_BYTES
 
 DEATH = "SIGBUS"
 """How a mapped file says that a page cannot be had: whatever error a read would have got."""
-_NEVER = frozenset({BYTES, SHORT, NAMES, STATUS})
+_NEVER = frozenset({BYTES, SHORT, NAMES, STATUS, NO_STAT})
 _MOST_TOLD = 20
 """Of each kind."""
 

@@ -17,12 +17,14 @@ from scripts.soak.page import page_of
 from scripts.soak.reading import EVENTS
 from scripts.soak.running import Soak
 from scripts.soak.schedule import TIMEOUT_SECONDS
-from scripts.soak.stage import Rest
+from scripts.soak.stage import MEMORY_MIB, Rest
 from scripts.soak.truth import files_of
 from scripts.soak.watching import TIMES
 
 GROWTH_MIB = 24.0
 """What RssAnon of a mount may have grown by from the first quarter to the end, both times at rest with full caches."""
+MOST_MIB = MEMORY_MIB + 150.0
+"""What RssAnon may be at any time: the memory cache, and what the benchmark bounds beside it."""
 MORE_DESCRIPTORS, MORE_THREADS, MORE_TASKS = 4, 8, 4
 """What a mount at rest may have more at the end: a database's log, threads that wait for work, a timer."""
 MOST_SOCKETS = 2 * TransportSettings().max_connections
@@ -63,6 +65,7 @@ def results_of(soak: Soak) -> dict[str, Any]:
         *soak.broken,
         *soak.crowd.broken,
         *verdict.broken,
+        *too_much(soak),
         *_growth(soak),
         *_idle(soak, operations, verdict),
     ]
@@ -112,6 +115,16 @@ def memory_of(soak: Soak) -> dict[str, list[tuple[float, float]]]:
 
 
 # --- promises about what is left --------------------------------------------------------------------------------------
+
+
+def too_much(soak: Soak) -> Iterator[str]:
+    """What a mount took while it was used, seen once a second."""
+    most: dict[str, float] = {}
+    for _, name, vitals in soak.samples:
+        most[name] = max(vitals.anonymous_mib, most.get(name, 0.0))
+    for name, mib in most.items():
+        if mib > MOST_MIB:
+            yield f"mount {name} took {mib:g} MiB of memory (most: {MOST_MIB:g})"
 
 
 def _growth(soak: Soak) -> Iterator[str]:

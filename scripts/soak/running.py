@@ -257,7 +257,10 @@ class Soak:
             self.broken.append(f"{told} are left half written, by {kills} mounts that were killed")
 
     def _look_into_the_logs(self) -> None:
-        for path in sorted(self.stage.state.glob("idcfs/*.log*")):
+        paths = sorted(self.stage.state.glob("idcfs/*.log*"))
+        if not paths:
+            self.broken.append("no mount has left a log: nobody can tell whether they had bugs")
+        for path in paths:
             lines = path.read_text(errors="replace").splitlines()
             bugs = [line for line in lines if any(sign in line for sign in _SIGNS_OF_A_BUG)]
             self.broken += [f"{path.name} tells of a bug: {line}" for line in bugs[:5]]

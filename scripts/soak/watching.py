@@ -14,10 +14,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-from scripts.soak.calls import CallFailed, Calls
+from scripts.soak.calls import NO_STAT, CallFailed, Calls
 from scripts.soak.marks import END, Marks
 from scripts.soak.reading import EVENTS, MARKS, MOUNTS, TRUTH
 from scripts.soak.truth import Truth, directory_of, files_of
@@ -42,6 +41,17 @@ def stat_anew(path: str) -> None:
         raise OSError(number, os.strerror(number), path)
 
 
+def seconds_to(ask: Callable[[str], object], calls: Calls, mount: str, path: str) -> float:
+    """How long it takes; that it fails no fault permits."""
+    began = time.monotonic()
+    try:
+        with calls.call("stat", mount, path):
+            ask(path)
+    except CallFailed:
+        calls.note(NO_STAT, mount, path, began)
+    return time.monotonic() - began
+
+
 def main(directory: Path, place: int, mount: str) -> None:
     truth = Truth.load(directory / TRUTH)
     marks = Marks(directory / MARKS)
@@ -57,10 +67,7 @@ def main(directory: Path, place: int, mount: str) -> None:
     times: dict[str, list[float]] = {name: [] for name in asked}
     while marks.word != END:
         for name, (ask, path) in asked.items():
-            began = time.perf_counter()
-            with suppress(CallFailed), calls.call("stat", mount, path):
-                ask(f"{mountpoint}/{path}")
-            times[name].append(time.perf_counter() - began)
+            times[name].append(seconds_to(ask, calls, mount, f"{mountpoint}/{path}"))
         time.sleep(_PAUSE_SECONDS)
     calls.tell()
     (directory / TIMES).write_text(json.dumps(times))
