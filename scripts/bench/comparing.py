@@ -12,6 +12,7 @@ OURS = "idcfs"
 FLOOR = "local disk"
 ORTHANC = "Orthanc"
 """What the names of its readers have in them; all others read from nginx, or what came from there."""
+_NGINX = "nginx"
 NO_MOUNT = "download"
 NEAR = 1.1
 """So many times the first's figure still counts as first: below that, noise decides."""
@@ -62,6 +63,8 @@ class Comparison:
         kinds = {(cell.job, cell.cache) for cell in results.cells}
         self.tasks = [(job, cache) for job in results.jobs for cache in self.caches if (job, cache) in kinds]
         self.ours = [subject for subject in self._subjects if subject.startswith(OURS)]
+        self.limited = [mine for mine in self.ours if _server(mine) == _NGINX]
+        """Those over the server of which curl says what is possible."""
 
     def cell(self, subject: str, question: Question) -> Cell | None:
         return self._cells.get((subject, question))
@@ -129,4 +132,4 @@ class Comparison:
 
 
 def _server(subject: str) -> str:
-    return ORTHANC if ORTHANC in subject else "nginx"
+    return ORTHANC if ORTHANC in subject else _NGINX

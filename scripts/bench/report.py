@@ -158,7 +158,7 @@ def _promises(promised: Sequence[Promised]) -> Iterator[str]:
 def _limits(results: Results, comparison: Comparison) -> Iterator[str]:
     yield from heading(2, "The limit")
     yield from prose(
-        "curl with 16 connections on the URLs that a job reads: what no client of that server is likely to get below. "
+        "curl with 16 connections on nginx's URLs that a job reads: what no client of nginx is likely to get below. "
         "Beside it the seconds of idcfs, cold, as times the limit's."
     )
     rows = [
@@ -167,11 +167,11 @@ def _limits(results: Results, comparison: Comparison) -> Iterator[str]:
             f"{limit.delay_ms} ms",
             measured(limit.seconds, "") if limit.seconds else NOTHING,
             spread(_megabytes(limit.bytes_moved)),
-            *(_to_limit(comparison, mine, limit.job, limit.delay_ms, limit.seconds) for mine in comparison.ours),
+            *(_to_limit(comparison, mine, limit.job, limit.delay_ms, limit.seconds) for mine in comparison.limited),
         )
         for limit in results.limits
     ]
-    yield from table(("job", "latency", "seconds", "MB", *comparison.ours), rows)
+    yield from table(("job", "latency", "seconds", "MB", *comparison.limited), rows)
 
 
 def _figures(results: Results, comparison: Comparison) -> Iterator[str]:
