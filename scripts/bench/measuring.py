@@ -21,8 +21,9 @@ from scripts.harness import Failure, Mount, mounted, run, status
 READ_BYTES = 1024 * 1024
 BIG_FRAMES = 480
 """480 frames of 512 × 512 are 252 MB."""
-CURL = ("curl", "-q", "--parallel", "--parallel-immediate", "--parallel-max", "16", "--noproxy", "*")
-"""With 16 connections from the start: else all wait until the first answer says that they cannot share one."""
+CURL = ("curl", "-q", "--parallel", "--parallel-immediate", "--parallel-max", "16", "--noproxy", "*", "-m", "60")
+"""With 16 connections from the start: else all wait until the first answer says that they cannot share one. A
+transfer ends within 60 s."""
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _SAMPLE_SECONDS = 0.02

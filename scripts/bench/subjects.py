@@ -16,7 +16,7 @@ from scripts.bench import curl
 from scripts.bench.curl import Spent
 from scripts.bench.material import LOCAL_DISK, NGINX, ORTHANC, Material, forget_pages
 from scripts.bench.measuring import Skipped
-from scripts.harness import Failure, detach, is_mounted, mounted
+from scripts.harness import Failure, detach, is_mounted, mounted, run
 
 _PATIENCE_SECONDS = 20.0
 _LOOK_SECONDS = 0.005
@@ -126,9 +126,7 @@ def _davfs(ground: Ground) -> Iterator[Standing]:
     ground.mountpoint.mkdir(exist_ok=True)
     command = ["mount.davfs", "-o", f"ro,conf={configuration}", f"{ground.url}/webdav", str(ground.mountpoint)]
     started = time.perf_counter()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"mount.davfs failed: {done.stderr.strip()}")
+    run(command)
     seconds = time.perf_counter() - started
     pid = None
     try:
