@@ -104,15 +104,10 @@ class _SinglePartBody:
         self._answer = answer
         self.start = start
         self.stop = stop
-        chunked = "transfer-encoding" in answer.headers
-        length = _content_length(answer)
-        # Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
-        self.size = size
-        if size is None and not chunked and not answer.compressed:
-            self.size = length
+        self.size = _body_length(answer) if size is None else size
         if self.size is not None and self.size > MAX_INSTANCE_BYTES:
             raise Damaged(f"{answer.where} announced an instance of {self.size} bytes")
-        self._provable = chunked or length is not None
+        self._provable = _is_chunked(answer) or _content_length(answer) is not None
 
     def __aiter__(self) -> Self:
         return self
@@ -135,7 +130,8 @@ class _MultipartBody:
     def __init__(self, answer: ByteStream) -> None:
         self.size: int | None = None
         self._answer = answer
-        self._parser = MultipartParser(boundary_of(answer.headers.get("content-type", "")), answer.where)
+        boundary = boundary_of(answer.headers.get("content-type", ""))
+        self._parser = MultipartParser(boundary, answer.where, _body_length(answer))
         self._ready: deque[bytes] = deque()
         self._begun = False
         self._ended = False
@@ -197,6 +193,18 @@ def _content_length(answer: ByteStream) -> int | None:
     """What is announced, if it is a number; the HTTP parser has believed nothing else (RFC 9110, section 8.6)."""
     text = answer.headers.get("content-length", "")
     return int(text) if _LENGTH.fullmatch(text) else None
+
+
+def _body_length(answer: ByteStream) -> int | None:
+    """How many bytes come, if that is announced.
+
+    Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
+    """
+    return None if _is_chunked(answer) or answer.compressed else _content_length(answer)
+
+
+def _is_chunked(answer: ByteStream) -> bool:
+    return "transfer-encoding" in answer.headers
 
 
 def _media_type(content_type: str) -> str:

@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from math import inf
 
-from ..errors import Damaged, Truncated
+from ..errors import Damaged, Truncated, WrongSize
 
 MAX_HEADER_BYTES = 64 * 1024
 """Longest header section of a part: real ones take a few hundred bytes."""
@@ -77,13 +78,14 @@ def boundary_of(content_type: str) -> bytes | None:
 class MultipartParser:
     """Cuts a body into parts. ``boundary`` None: it is learnt from the first line that begins with ``--``.
 
-    ``where`` says in errors whose body it is.
+    ``where`` says in errors whose body it is, and ``length`` how many bytes it has, if that is known: a part that
+    announces more than has room in it is refused before anybody takes that for its size.
 
     The state is a method: it takes what it can from the buffer, appends events, and returns whether it got any
     further; False asks for more bytes. ``_at`` is where the buffer is not taken yet.
     """
 
-    def __init__(self, boundary: bytes | None, where: str = "the archive") -> None:
+    def __init__(self, boundary: bytes | None, where: str = "the archive", length: int | None = None) -> None:
         self._delimiter = b"" if boundary is None else b"\r\n--" + boundary
         self._state: Callable[[list[Event]], bool] = self._learn if boundary is None else self._preamble
         # A boundary may be the very first bytes: with this CRLF before it, it looks like any other.
@@ -91,13 +93,18 @@ class MultipartParser:
         self._at = 0
         self._missing = 0
         self._where = where
+        self._to_come = length  # of the body, if that is known
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that ``data`` completes.
 
         :raises Damaged: where the body breaks the format.
+        :raises Truncated: where a part is to have more bytes than the body.
+        :raises WrongSize: where it has not as many as it has announced.
         """
         events: list[Event] = []
+        if self._to_come is not None:
+            self._to_come -= len(data)
         self._buffer = self._buffer + data if self._buffer else data
         while self._at < len(self._buffer) and self._state(events):
             pass
@@ -143,9 +150,19 @@ class MultipartParser:
         return True
 
     def _begin(self, begin: PartBegin, events: list[Event]) -> None:
+        if begin.length is not None and begin.length > self._room():
+            raise Truncated(
+                f"{self._where} announced a part of {begin.length:,} bytes in an answer that has not so many"
+            )
         events.append(begin)
         self._missing = begin.length or 0
         self._state = self._open_content if begin.length is None else self._counted_content
+
+    def _room(self) -> float:
+        """How many bytes a part that begins here may have: the closing boundary has to come as well."""
+        if self._to_come is None:
+            return inf
+        return len(self._buffer) - self._at + self._to_come - len(self._delimiter) - len(b"--")
 
     def _open_content(self, events: list[Event]) -> bool:
         content, found = self._scan()
@@ -169,7 +186,7 @@ class MultipartParser:
         if verdict is None:
             return False
         if not verdict:
-            raise Damaged(f"{self._where} sent a part that does not end where its Content-Length says")
+            raise WrongSize(f"{self._where} sent a part that does not end where its Content-Length says")
         self._pass_delimiter()
         events.append(PartEnd())
         return True

@@ -40,9 +40,9 @@ def chunks_of(data: bytes, sizes: list[int]) -> Iterable[bytes]:
             position += size
 
 
-def parse(chunks: Iterable[bytes], boundary: bytes | None = BOUNDARY) -> list[Part]:
+def parse(chunks: Iterable[bytes], boundary: bytes | None = BOUNDARY, length: int | None = None) -> list[Part]:
     """The parts, from the events, whose order is checked on the way."""
-    parser = MultipartParser(boundary)
+    parser = MultipartParser(boundary, length=length)
     parts: list[Part] = []
     inside = False
     for chunk in chunks:
@@ -106,6 +106,7 @@ def naive(body: bytes) -> list[bytes] | type[Exception]:
     preamble=CONTENT,
     epilogue=SOUP,
     known=st.booleans(),
+    is_measured=st.booleans(),
     sizes=SIZES,
 )
 def test_any_body_comes_back_whatever_the_chunks(
@@ -115,10 +116,11 @@ def test_any_body_comes_back_whatever_the_chunks(
     preamble: bytes,
     epilogue: bytes,
     known: bool,
+    is_measured: bool,
     sizes: list[int],
 ) -> None:
     body = build(contents, announce, padding, preamble if known else b"") + epilogue
-    parts = parse(chunks_of(body, sizes), BOUNDARY if known else None)
+    parts = parse(chunks_of(body, sizes), BOUNDARY if known else None, len(body) if is_measured else None)
     assert [content for _, content in parts] == contents
     assert all(headers["content-type"] == "application/dicom" for headers, _ in parts)
 
@@ -143,6 +145,19 @@ def test_a_length_that_is_not_kept_is_damage(announced: int) -> None:
     body = b"--b-0\r\nContent-Length: %d\r\n\r\nABCD\r\n--b-0--" % announced
     with pytest.raises(Damaged):
         parse([body])
+
+
+@given(content=CONTENT, preamble=CONTENT, excess=st.integers(1, 99), known=st.booleans(), sizes=SIZES)
+def test_a_part_that_is_longer_than_its_body_never_begins(
+    content: bytes, preamble: bytes, excess: int, known: bool, sizes: list[int]
+) -> None:
+    told = f"Content-Length: {len(content) + excess}\r\n".encode()
+    body = build([content], True, b"", preamble if known else b"")
+    body = body.replace(b"Content-Length: %d\r\n" % len(content), told)
+    parser = MultipartParser(BOUNDARY if known else None, length=len(body))
+    events = (event for chunk in chunks_of(body, sizes) for event in parser.feed(chunk))
+    with pytest.raises(Truncated):
+        next(events)
 
 
 def test_a_length_protects_content_that_looks_like_a_boundary() -> None:

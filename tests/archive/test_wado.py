@@ -67,8 +67,12 @@ async def test_whole_bodies(reply: Reply, size: int | None) -> None:
         (http(200, MEMBERS + b"more", DICOM + "Content-Encoding: gzip\r\n"), errors.Truncated),
         (raw(DICOM, CONTENT), errors.Damaged),
         (raw(DICOM + "Content-Length: 99999999999999999999\r\n", CONTENT), errors.Damaged),
-        (http(200, part(length=len(CONTENT) - 1) + b"--b-0--", TYPE), errors.Damaged),
-        (http(200, part(length=len(CONTENT) + 1) + b"--b-0--", TYPE), errors.Damaged),
+        (http(200, part(length=len(CONTENT) - 1) + b"--b-0--", TYPE), errors.WrongSize),
+        (raw(TYPE, part(length=len(CONTENT) + 1) + b"--b-0--"), errors.WrongSize),
+        (
+            raw(TYPE + "Transfer-Encoding: chunked\r\n", chunked(part(length=len(CONTENT) + 1) + b"--b-0--")),
+            errors.WrongSize,
+        ),
         (http(200, part() + WHOLE, TYPE), errors.Damaged),
         (http(200, b"--b-0--", TYPE), errors.Damaged),
         (http(200, part(kind="Content-Type: text/html\r\n") + b"--b-0--", TYPE), errors.Damaged),
@@ -88,6 +92,16 @@ async def test_what_is_not_whole_is_an_error(reply: Reply, kind: type[errors.Idc
             await fetched(archive)
     assert type(caught.value) is kind
     assert "scripted/studies/1.2/series/1.2.3/instances/1.2.3.4" in str(caught.value)
+
+
+@pytest.mark.parametrize("excess", [1, 10, 10**6])
+async def test_no_part_is_believed_to_be_longer_than_its_answer(excess: int) -> None:
+    reply = http(200, part(length=len(CONTENT) + excess) + b"--b-0--", TYPE)
+    async with serving(reply) as server, transport_to(server.url) as transport:
+        archive = DicomwebArchive(transport, ArchiveSettings(name="scripted", base_url=server.url))
+        with pytest.raises(errors.Truncated, match="announced a part of"):
+            async with archive.fetch(Key()):
+                pytest.fail("its size was believed")
 
 
 def accept_of(head: str) -> str:

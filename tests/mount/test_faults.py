@@ -47,6 +47,17 @@ def test_a_retrieval_that_goes_wrong(form: str, fault: Fault, stage_of: StageOf)
     assert eventually(lambda: stage.read(path) == 0)
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("error", [-10, 10])
+def test_a_wrong_length_is_not_remembered(error: int, framing: str, stage_of: StageOf) -> None:
+    stage = stage_of(MULTIPART)
+    path = stage.unread.pop()
+    stage.twin.set(match="/instances/", part_length_error=error, framing=framing, chunk_bytes=10_000)
+    assert stage.read(path) == errno.EIO
+    stage.twin.reset()
+    assert stage.read(path) == 0
+
+
 @pytest.mark.parametrize(
     ("form", "ending"),
     [(MULTIPART, "close"), (MULTIPART, "clean"), (MULTIPART, "boundary"), (SINGLE, "close"), (SINGLE, "reset")],
