@@ -20,7 +20,6 @@ from scripts.soak.making import make_truth
 from scripts.soak.marks import Marks
 from scripts.soak.report import too_much
 from scripts.soak.running import Soak
-from scripts.soak.schedule import MISSTATED_BYTES
 from scripts.soak.stage import Vitals
 from scripts.soak.truth import File, Truth, files_of
 from scripts.soak.watching import seconds_to, stat_anew
@@ -55,6 +54,7 @@ def calls(tmp_path: Path) -> Calls:
         (Event(BYTES, "wado", "read", 15, 16), False),
         (Event(SHORT, "wado", "read", 15, 16), False),
         (Event(NO_STAT, "wado", "file: a", 15, 16), False),
+        (Event(SIZE, "wado", "fstat", 15, 16), False),
     ],
     ids=str,
 )
@@ -62,17 +62,6 @@ def test_an_error_is_permitted_where_and_when_its_fault_is(event: Event, is_perm
     verdict = judge([event], [WINDOW, SILENT], began=0.0)
     assert bool(verdict.broken) == (not is_permitted)
     assert verdict.permitted == ({"503": {event.kind: 1}} if is_permitted else {})
-
-
-def test_a_size_that_was_misstated_may_be_met_later_too() -> None:
-    after = Window("after", frozenset({"wado", "auto"}), frozenset({"EIO", SIZE}), 10, misstated_only=True)
-    seen = Event(SIZE, "wado", "a", 11, 12, file="a", excess=MISSTATED_BYTES)
-    otherwise = Event(SIZE, "wado", "b", 11, 12, file="b", excess=1)
-    later, other = Event("EIO", "auto", "read a", 90, 91, file="a"), Event("EIO", "auto", "read b", 90, 91, file="b")
-    verdict = judge([later, other, seen, otherwise], [after], began=0.0)
-    assert verdict.permitted == {"after": {SIZE: 1, "EIO": 1}}
-    assert [line.partition(" in ")[0] for line in verdict.broken] == [SIZE, "EIO"]
-    assert verdict.broken[1].endswith("during nothing: it was quiet: read b")
 
 
 def test_of_many_alike_some_are_told_and_the_others_counted() -> None:

@@ -52,7 +52,7 @@ class Calls:
             yield
         except OSError as error:
             kind = errno.errorcode.get(error.errno or 0, str(error))
-            self.note(kind, mount, f"{name} {path}", opened or since, since, file=path)
+            self.note(kind, mount, f"{name} {path}", opened or since, since)
             raise CallFailed from None
         finally:
             seconds = time.monotonic() - since
@@ -60,9 +60,7 @@ class Calls:
                 self._longest = seconds, f"{name} {path}"
             self._marks.end(self._place)
 
-    def note(
-        self, kind: str, mount: str, what: str, opened: float, since: float = 0.0, *, file: str = "", excess: int = 0
-    ) -> None:
+    def note(self, kind: str, mount: str, what: str, opened: float, since: float = 0.0) -> None:
         """Write down that something went wrong.
 
         :param opened: since when that may have been prepared, by the monotonic clock, in s.
@@ -71,7 +69,7 @@ class Calls:
         now = time.monotonic()
         seconds = round(now - since, 3) if since else 0.0
         times = {"since": opened, "until": now, "seconds": seconds}
-        self._write({"kind": kind, "mount": mount, "what": what, "file": file, "excess": excess} | times)
+        self._write({"kind": kind, "mount": mount, "what": what} | times)
 
     def compare(self, mount: str, file: File, opened: float, offset: int, length: int, data: bytes) -> None:
         """See that ``data`` is what a read of so many bytes has to give."""

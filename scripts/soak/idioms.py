@@ -83,9 +83,7 @@ class Opened:
             size = os.fstat(self.descriptor).st_size
         if size != self.file.size:
             told = f"{self.file.path}: {size} for {self.file.size}"
-            self.reader.calls.note(
-                SIZE, self.reader.mount, told, self.since, file=self.file.path, excess=size - self.file.size
-            )
+            self.reader.calls.note(SIZE, self.reader.mount, told, self.since)
 
     def read(self, offset: int, length: int) -> None:
         """Read so many bytes, however many calls that takes, and compare them."""
@@ -207,7 +205,7 @@ def _stat(reader: Reader, file: File) -> None:
         size = os.stat(reader.place(file.path)).st_size
     if size != file.size and (size % PROVISIONAL_BYTES or not size):
         told = f"{file.path}: {size}, for {file.size} or a guess"
-        reader.calls.note(SIZE, reader.mount, told, since, file=file.path, excess=size - file.size)
+        reader.calls.note(SIZE, reader.mount, told, since)
 
 
 def found(reader: Reader) -> None:

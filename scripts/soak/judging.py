@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.soak.calls import BYTES, NAMES, NO_STAT, SHORT, SIZE, STATUS
-from scripts.soak.schedule import MISSTATED_BYTES
 
 DEATH = "SIGBUS"
 """How a mapped file says that a page cannot be had: whatever error a read would have got."""
-_NEVER = frozenset({BYTES, SHORT, NAMES, STATUS, NO_STAT})
+_NEVER = frozenset({BYTES, SHORT, SIZE, NAMES, STATUS, NO_STAT})
 _MOST_TOLD = 20
 """Of each kind."""
 
@@ -32,10 +31,6 @@ class Event:
     until: float
     seconds: float = 0.0
     """How long the call took."""
-    file: str = ""
-    """Which one it is about, from the mountpoint, if any."""
-    excess: int = 0
-    """By how many bytes its size is wrong."""
 
 
 @dataclass(slots=True)
@@ -47,8 +42,6 @@ class Window:
     permits: frozenset[str]
     since: float
     until: float = float("inf")
-    misstated_only: bool = False
-    """It is for files alone of which the announced size was seen: in any mount, for they tell each other."""
 
     def has(self, event: Event) -> bool:
         """Whether it lies in it, in part."""
@@ -110,12 +103,10 @@ def judge(events: Iterable[Event], windows: Iterable[Window], began: float) -> V
     """
     verdict = Verdict()
     events, windows = sorted(events, key=lambda event: event.until), list(windows)
-    misstated = {event.file for event in events if event.kind == SIZE and event.excess == MISSTATED_BYTES}
     told: Counter[str] = Counter()
     for event in events:
         around = [window for window in windows if window.has(event)]
-        known = [window for window in around if not window.misstated_only or event.file in misstated]
-        permitting = next((window for window in known if window.allows(event)), None)
+        permitting = next((window for window in around if window.allows(event)), None)
         if permitting is not None:
             verdict.permitted[permitting.name][event.kind] += 1
             continue
@@ -127,6 +118,6 @@ def judge(events: Iterable[Event], windows: Iterable[Window], began: float) -> V
 
 
 def _line(event: Event, around: list[Window], began: float) -> str:
-    during = " and ".join(window.name for window in around if not window.misstated_only) or "nothing: it was quiet"
+    during = " and ".join(window.name for window in around) or "nothing: it was quiet"
     when = f"{event.since - began:.1f} s to {event.until - began:.1f} s"
     return f"{event.kind} in mount {event.mount}, {when}, during {during}: {event.what}"

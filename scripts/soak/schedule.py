@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from scripts.soak.calls import SIZE
-
 ARCHIVE, BUCKET = "archive", "bucket"
 """The servers: the one of DICOMweb, and that of the buckets."""
 
 TIMEOUT_SECONDS = 8.0
 """Of the mounts: half of it is longer than a busy machine keeps anything waiting, so what is well is never late."""
 
-MISSTATED_BYTES = 10
-"""By so many a length is announced too large."""
 BREAKS = frozenset({"EIO", "EHOSTUNREACH"})
 """Of what is cut off while it comes, or before it has begun."""
 
@@ -43,9 +39,6 @@ class Fault:
     """Whose fault it can be."""
     longer_than_timeout: bool = False
     """It has to last, or nobody would notice."""
-    misstates: bool = False
-    """Sizes are announced that are wrong. ``open`` takes them where nobody knows better, and they are remembered until
-    somebody has read to the end (docs/SEMANTICS.md, "What is proven of an instance")."""
     hangs_up: bool = False
     """At its end all connections are cut: what has begun under it would go on under it."""
 
@@ -73,13 +66,7 @@ FAULTS = (
     Fault("away", frozenset({_LATE, _UNREACHABLE}), means=Means.STOP, longer_than_timeout=True),
     Fault("nobody there", BREAKS, means=Means.KILL),
     # A bucket's files are not shown after three rounds of such answers (docs/SEMANTICS.md): these are archives' alone.
-    Fault(
-        "length too large",
-        frozenset({"EIO", SIZE}),
-        {"match": "/instances/", "part_length_error": MISSTATED_BYTES},
-        of=(ARCHIVE,),
-        misstates=True,
-    ),
+    _fault("length too large", "EIO", of=(ARCHIVE,), match="/instances/", part_length_error=10),
     _fault("length too small", "EIO", of=(ARCHIVE,), match="/instances/", length_error=-100),
     _fault("another instance", "EIO", of=(ARCHIVE,), match="/instances/", corrupt="other_instance"),
     _fault("a page instead", "EIO", of=(ARCHIVE,), match="/instances/", corrupt="html"),

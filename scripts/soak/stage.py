@@ -153,9 +153,6 @@ class Stage:
         others = replace(window, mounts=frozenset(OPTIONS) - struck, permits=frozenset())  # they have to do without
         self.windows += [window, others]
         self._open = [others]
-        if spell.fault.misstates:
-            name, kinds = f"after {window.name}", spell.fault.permits
-            self.windows.append(Window(name, frozenset(OPTIONS), kinds, window.since, misstated_only=True))
         for name in spell.at:
             server = self.servers[name]
             match spell.fault.means:
