@@ -11,13 +11,16 @@ import httpx
 import trio
 
 from ..deadline import Progress
-from ..errors import Refused, Truncated
+from ..errors import IdcfsError, Refused, Truncated
 from ..printable import quoted
-from ..settings import MIB
+from ..settings import KIB, MIB
 from ..stats import Stats
 from . import faults
 from .faults import Transient
 
+MAX_ERROR_BYTES = 16 * KIB
+ERROR_BODY_SECONDS = 5.0
+"""How much, and how long, is read of an answer that only explains an error."""
 LARGE_BYTES = 4 * MIB
 """From here on, documents that could fill the memory together come one after the other."""
 
@@ -165,6 +168,17 @@ async def read_whole(
     except Truncated as error:
         raise Transient(error) from error
     return bytes(body)
+
+
+async def read_some(answer: Answer) -> bytes:
+    """As much of an error's explanation as comes soon; whatever is wrong with it, the status matters more."""
+    body = b""
+    with trio.move_on_after(ERROR_BODY_SECONDS), suppress(IdcfsError):
+        async for chunk in answer:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+    return body[:MAX_ERROR_BYTES]
 
 
 def raw_body(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -63,7 +63,7 @@ async def open_body(
     :param any_type: that the Content-Type says nothing, as that of a bucket's objects: whoever put them there chose it.
     :raises Refused: for what is no instance at all (HTML, JSON, a zip), or not the range asked for.
     :raises Truncated: for a multipart that ends early.
-    :raises Damaged: for one that is broken otherwise, or a size that no file can have.
+    :raises Damaged: for one that is broken otherwise, or a size that no instance has.
     """
     kind = _media_type(answer.headers.get("content-type", ""))
     if any_type and not kind.startswith("multipart/"):

@@ -8,7 +8,7 @@ come in, so a server that drips a byte a second is cut off like one that is sile
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -30,10 +30,10 @@ from tenacity import (
 from .. import network
 from ..deadline import Progress
 from ..errors import DeadlinePassed, IdcfsError, Refused, UsageError
-from ..settings import DICOM_JSON, KIB, ArchiveSettings, TransportSettings
+from ..settings import DICOM_JSON, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import dicomjson, faults, redirects
-from .answer import Answer, Document, drop, raw_body, read_whole
+from .answer import Answer, Document, drop, raw_body, read_some, read_whole
 from .circuit import Circuit
 from .connections import Connections, certificates, direct_origin, origin_of
 from .faults import Told, Transient
@@ -41,10 +41,6 @@ from .faults import Told, Transient
 T = TypeVar("T")
 Kind = Literal["qido_requests", "wado_requests", "bucket_requests"]
 """The counter, besides ``requests``, under which a request is sent."""
-
-MAX_ERROR_BYTES = 16 * KIB
-ERROR_BODY_SECONDS = 5.0
-"""How much, and how long, is read of an answer that only explains an error."""
 
 
 class Transport:
@@ -266,7 +262,7 @@ class Transport:
         if answer.status in welcome:
             return answer
         async with aclosing(answer):
-            body = await _read_some(answer)
+            body = await read_some(answer)
         timeout_seconds, now = self._settings.timeout_seconds, self._now()
         told = Told(
             answer.status, answer.headers, body, answer.where, self._archive, timeout_seconds, now, answer.login
@@ -384,17 +380,6 @@ class Transport:
     def _where(self, path: str) -> str:
         """Names archive and path."""
         return f"{self._archive.name}{path}"
-
-
-async def _read_some(answer: Answer) -> bytes:
-    """As much of an error's explanation as comes soon; whatever is wrong with it, the status matters more."""
-    body = b""
-    with trio.move_on_after(ERROR_BODY_SECONDS), suppress(IdcfsError):
-        async for chunk in answer:
-            body += chunk
-            if len(body) >= MAX_ERROR_BYTES:
-                break
-    return body[:MAX_ERROR_BYTES]
 
 
 def _version() -> str:

@@ -372,7 +372,7 @@ class Arrival:
         if self.size is not None and self.size != size:
             raise WrongSize(f"{self._instance}: the archive has {size} bytes where {self.size} should be stored")
         if size > MAX_INSTANCE_BYTES:
-            raise Damaged(f"{self._instance}: the archive announces {size} bytes, more than a file can have")
+            raise Damaged(f"{self._instance}: the archive announces {size:,} bytes, more than any instance has")
         self.size = size
 
     def _check(self, *, whole: bool) -> None:

@@ -12,8 +12,8 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from idcfs import errors
+from idcfs.archive.answer import MAX_ERROR_BYTES
 from idcfs.archive.circuit import FAILURES_IN_A_ROW
-from idcfs.archive.transport import MAX_ERROR_BYTES
 from idcfs.settings import MIB
 from idcfs.stats import Stats
 from tests.archive.scripted import DROP, OK, Reply, body_of, http, raw, serving, transport_to

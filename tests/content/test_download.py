@@ -247,7 +247,7 @@ async def test_old_and_new_bytes_of_a_replaced_instance_are_not_mixed(autojump_c
 async def test_a_size_that_no_file_can_have_is_damage() -> None:
     async with reading(Script(DATA, announced=10**20)) as setup:
         setup.reader.open(ONE)
-        with pytest.raises(Damaged, match="more than a file can have"):
+        with pytest.raises(Damaged, match="more than any instance has"):
             await setup.reader.size(ONE)
         setup.reader.close(ONE)
 

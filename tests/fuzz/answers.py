@@ -12,12 +12,12 @@ from unittest.mock import patch
 import httpx
 import trio
 
-from idcfs.archive.answer import Answer
+from idcfs.archive.answer import MAX_ERROR_BYTES, Answer
 from idcfs.archive.body import InstanceBody, open_body
 from idcfs.archive.dicomweb import DicomwebArchive
 from idcfs.archive.faults import MAX_MESSAGE_CHARS, Told, Transient, of_answer, retry_after_seconds
 from idcfs.archive.multipart import MultipartParser, PartBegin, PartData, PartEnd, boundary_of
-from idcfs.archive.transport import MAX_ERROR_BYTES, Transport
+from idcfs.archive.transport import Transport
 from idcfs.errors import Damaged, IdcfsError, Refused, Truncated
 from idcfs.settings import MAX_INSTANCE_BYTES, MIB, PROXY_URL, ArchiveSettings, TransportSettings
 from idcfs.stats import Stats
