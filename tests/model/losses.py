@@ -38,7 +38,7 @@ LOSSES = {
     "denied": _loss({"fail_always": 403, "fail_body": "empty"}, errno.EACCES),
     "a page": _loss({"fail_always": 200, "fail_body": "html"}, errno.EIO),
     "another instance": _loss({"corrupt": "other_instance"}, errno.EIO),
-    "a wrong length": _loss({"part_length_error": 10}, errno.EIO),
+    "a wrong length": _loss({"part_length_error": 10, "single_part": False, "chunk_bytes": 10_000}, errno.EIO),
     "cut at once": _loss({"truncate_after_bytes": 1}, errno.EIO),
     "cut": _loss({"truncate_after_bytes": 70_000}, errno.EIO),
     "cut late": _loss({"truncate_after_bytes": 1_200_000, "truncate_ending": "reset"}, errno.EIO),
