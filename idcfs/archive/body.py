@@ -104,9 +104,7 @@ class _SinglePartBody:
         self._answer = answer
         self.start = start
         self.stop = stop
-        self.size = _body_length(answer) if size is None else size
-        if self.size is not None and self.size > MAX_INSTANCE_BYTES:
-            raise Damaged(f"{answer.where} announced an instance of {self.size} bytes")
+        self.size = _believed(_body_length(answer) if size is None else size, answer.where)
         self._provable = _is_chunked(answer) or _content_length(answer) is not None
 
     def __aiter__(self) -> Self:
@@ -181,12 +179,22 @@ class _MultipartBody:
         if kind not in _INSTANCE_TYPES:
             raise Damaged(f"{self._answer.where} sent a part of {quoted(kind)} instead of an instance")
         self._begun = True
-        self.size = begin.length
+        self.size = _believed(begin.length, self._answer.where)
 
 
 _UNTYPED = "application/octet-stream"
 _INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
 _LENGTH = re.compile(r"[0-9]{1,20}")
+
+
+def _believed(size: int | None, where: str) -> int | None:
+    """``size``.
+
+    :raises Damaged: if no instance has so many bytes.
+    """
+    if size is not None and size > MAX_INSTANCE_BYTES:
+        raise Damaged(f"{where} announced an instance of {size:,} bytes, more than any has")
+    return size
 
 
 def _content_length(answer: ByteStream) -> int | None:

@@ -73,6 +73,7 @@ async def test_whole_bodies(reply: Reply, size: int | None) -> None:
             raw(TYPE + "Transfer-Encoding: chunked\r\n", chunked(part(length=len(CONTENT) + 1) + b"--b-0--")),
             errors.WrongSize,
         ),
+        (raw(TYPE, part(length=2**38 + 1) + b"--b-0--"), errors.Damaged),
         (http(200, part() + WHOLE, TYPE), errors.Damaged),
         (http(200, b"--b-0--", TYPE), errors.Damaged),
         (http(200, part(kind="Content-Type: text/html\r\n") + b"--b-0--", TYPE), errors.Damaged),
