@@ -19,7 +19,7 @@ from typing import Protocol, Self
 from ..errors import Damaged, Refused
 from ..printable import quoted
 from ..settings import MAX_INSTANCE_BYTES
-from .multipart import MAX_TYPE_CHARACTERS, Event, MultipartParser, PartBegin, PartData, boundary_of
+from .multipart import MAX_TYPE_CHARACTERS, Event, MultipartParser, PartBegin, PartData, boundary_of, length_of
 
 
 class ByteStream(Protocol):
@@ -88,7 +88,7 @@ def _size_by_range(answer: ByteStream, kind: str, start: int, stop: int | None) 
             f"{quoted(kind)} {quoted(told) or 'unlabelled'}"
         )
     first, last, size = map(int, match.groups())
-    length = _content_length(answer)
+    length = length_of(answer.headers)
     if length not in (None, last + 1 - first):
         raise Refused(f"{answer.where} sent {told} in {length} bytes")
     if (first, last + 1) != (start, size if stop is None else min(stop, size)) or first > last:
@@ -105,7 +105,7 @@ class _SinglePartBody:
         self.start = start
         self.stop = stop
         self.size = _believed(_body_length(answer) if size is None else size, answer.where)
-        self._provable = _is_chunked(answer) or _content_length(answer) is not None
+        self._provable = _is_chunked(answer) or length_of(answer.headers) is not None
 
     def __aiter__(self) -> Self:
         return self
@@ -184,7 +184,6 @@ class _MultipartBody:
 
 _UNTYPED = "application/octet-stream"
 _INSTANCE_TYPES = frozenset({"application/dicom", _UNTYPED})
-_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 def _believed(size: int | None, where: str) -> int | None:
@@ -197,18 +196,12 @@ def _believed(size: int | None, where: str) -> int | None:
     return size
 
 
-def _content_length(answer: ByteStream) -> int | None:
-    """What is announced, if it is a number; the HTTP parser has believed nothing else (RFC 9110, section 8.6)."""
-    text = answer.headers.get("content-length", "")
-    return int(text) if _LENGTH.fullmatch(text) else None
-
-
 def _body_length(answer: ByteStream) -> int | None:
     """How many bytes come, if that is announced.
 
     Beside chunks Content-Length means nothing (RFC 9112, section 6.3), and compressed it counts something else.
     """
-    return None if _is_chunked(answer) or answer.compressed else _content_length(answer)
+    return None if _is_chunked(answer) or answer.compressed else length_of(answer.headers)
 
 
 def _is_chunked(answer: ByteStream) -> bool:

@@ -35,7 +35,7 @@ _MAX_BOUNDARY_BYTES = 512
 _FIRST_LINE = re.compile(rb"\r\n--([^\r\n]{1,%d}?)[ \t]*\r\n" % _MAX_BOUNDARY_BYTES)
 _PADDING = re.compile(rb"[ \t]{0,%d}\r\n" % MAX_PADDING_BYTES)
 _UNFINISHED_PADDING = re.compile(rb"-|[ \t]{0,%d}\r?" % MAX_PADDING_BYTES)
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LENGTH = re.compile(r"[0-9]{1,20}")  # of an answer the HTTP parser believes nothing else (RFC 9110, section 8.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class MultipartParser:
             return False
         headers = _parse_headers(self._take(end))
         self._at += 4
-        self._begin(PartBegin(headers, _length_of(headers)), events)
+        self._begin(PartBegin(headers, length_of(headers)), events)
         return True
 
     def _begin(self, begin: PartBegin, events: list[Event]) -> None:
@@ -247,6 +247,7 @@ def _parse_headers(block: bytes) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, colon, value in fields if colon}
 
 
-def _length_of(headers: Mapping[str, str]) -> int | None:
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """The Content-Length of a part, or of an answer, if it is a number."""
     text = headers.get("content-length", "")
     return int(text) if _LENGTH.fullmatch(text) else None
