@@ -18,6 +18,8 @@ from ..printable import quoted
 
 MOST_IN_A_ROW = 5
 _LOCAL_NAME = "localhost"
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254")))
+"""Where the metadata servers of AWS and of Google Cloud answer by IPv6: their manuals. It is not link-local."""
 
 
 def check(before: httpx.URL, after: httpx.URL, where: str) -> None:
@@ -41,7 +43,9 @@ def is_local(host: str) -> bool:
     address = _address(name)
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    return address is not None and (address.is_loopback or address.is_link_local or address.is_unspecified)
+    if address is None:
+        return False
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address in _METADATA
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

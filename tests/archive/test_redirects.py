@@ -17,6 +17,8 @@ from idcfs.stats import Stats
 OUTSIDE = ("https://archive.example/dicomWeb", "http://archive.example", "https://192.0.2.1:8443", "http://10.0.0.1")
 LOCAL = (
     "169.254.169.254",  # of clouds' metadata servers
+    "[fd00:ec2::254]",
+    "[fd20:ce::254]",
     "[fe80::1]",
     "127.0.0.1:8042",
     "127.1",
