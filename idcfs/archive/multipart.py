@@ -70,7 +70,7 @@ def boundary_of(content_type: str) -> bytes | None:
     message["Content-Type"] = content_type
     try:
         boundary = (message.get_boundary() or "").encode("utf-8", "surrogateescape")
-    except (LookupError, ValueError):  # continued, or in a character set (RFC 2231), in ways that make no sense
+    except (LookupError, TypeError, ValueError):  # continued, or in a character set (RFC 2231), without any sense
         return None
     return boundary if 0 < len(boundary) <= _MAX_BOUNDARY_BYTES else None
 

@@ -238,6 +238,8 @@ def test_whole_chunks_pass_through_uncopied() -> None:
         (f'multipart/related; a="{";" * 10**6}', None),  # which would take the better part of an hour
         pytest.param("multipart/related; boundary=" + "b" * 60_000, None, id="longer than any"),
         pytest.param("multipart/related; boundary*" + "9" * 5_000 + "=a", None, id="continued beyond all numbers"),
+        ("multipart/related; boundary*=a; boundary*0=b", None),  # whole, and continued too
+        ("multipart/related; boundary=a; x*=a; x*1=b", None),
         ("multipart/related; boundary*=unicode_escape''%5cud800", None),
         ("multipart/related; boundary*=idna''%ff", None),
         ("multipart/related; boundary*=no-such-thing''a%20b", b"a b"),
