@@ -101,8 +101,14 @@ class Twin:
             command += ["--index", str(self._index)]
         command += ["--knobs", json.dumps(self._knobs)]
         position = self._log.seek(0, 2)
+        # In a session of its own: Ctrl-C is for the one who has it serve, and may still need it to come to an end.
         self._process = subprocess.Popen(
-            command, cwd=_CHECKOUT, stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT
+            command,
+            cwd=_CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         return position
 

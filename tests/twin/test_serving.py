@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,10 @@ def test_an_archive_that_goes_away(tmp_path: Path) -> None:
         twin.restart()
         assert twin.port == port
         assert httpx.get(f"{twin.url}/studies", trust_env=False).status_code == 200
+
+
+def test_ctrl_c_is_not_for_it(twin: Twin) -> None:
+    assert os.getsid(twin.pid) == twin.pid
 
 
 def test_files_that_are_added_and_removed(tmp_path: Path) -> None:
