@@ -42,15 +42,17 @@ class Mount:
     """How long ``idcfs mount`` took."""
 
 
-def program(name: str, work: Callable[[], int | None]) -> int:
-    """Run what mounts: without the settings of whoever starts it, and so that whatever ends it unwinds it.
+def program(name: str, work: Callable[[], int | None], *, needs_fuse: bool = True) -> int:
+    """Run ``work`` so that whatever ends it unwinds it, and without the settings of whoever starts it.
 
     :param work: returns an exit code; None is 0.
+    :param needs_fuse: whether it mounts anything.
     :returns: the exit code: 1, after one line, for a ``Failure``, 130 for Ctrl-C.
     """
     _end_on_signals()
     try:
-        _need_fuse()
+        if needs_fuse:
+            _need_fuse()
         without_settings()
         return work() or 0
     except Failure as error:

@@ -25,6 +25,7 @@ from scripts.bench.promises import SCENARIOS, measure, promised
 from scripts.bench.results import Results
 from scripts.bench.subjects import SUBJECTS
 from scripts.bench.table import table
+from scripts.given import ResultsFile
 from scripts.harness import program, scratch_directory
 
 COMPARISON = "comparison"
@@ -55,7 +56,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 )
 @click.option(
     "--results",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=ResultsFile(),
     help="Where what is measured goes, as JSON; by default, if nothing is left out, into docs/, as a page with plots.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Name the parts, the subjects and the jobs.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
+from scripts.given import Minutes
+from scripts.harness import program
 from tests.fuzz.targets import CORPUS, TARGETS, load
 
 KEPT = Path(".fuzz")
@@ -38,9 +40,11 @@ class Found(NamedTuple):
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]…")
-@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0), help="For all targets together.")
+@click.option("--minutes", default=10.0, show_default=True, type=Minutes(0), help="For all targets together.")
 @click.option("--runs", type=click.IntRange(1), help="So many inputs for each target instead, always the same ones.")
-@click.option("--keep", default=KEPT, show_default=True, type=click.Path(path_type=Path), help="Where to keep inputs.")
+@click.option(
+    "--keep", default=KEPT, show_default=True, type=click.Path(file_okay=False, path_type=Path), help="For inputs."
+)
 @click.option("--repeat", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Only this input.")
 def main(targets: tuple[str, ...], minutes: float, runs: int | None, keep: Path, repeat: Path | None) -> None:
     """Fuzz what reads what others wrote, guided by coverage; exit code 1 if anything is found.
@@ -56,21 +60,30 @@ def main(targets: tuple[str, ...], minutes: float, runs: int | None, keep: Path,
         load(targets[0])(repeat.read_bytes())
         return
     seconds = max(1, round(60 * minutes / len(targets)))
+    limit = [f"-runs={runs}", "-seed=1"] if runs else [f"-max_total_time={seconds}"]
+    sys.exit(program("fuzz", lambda: fuzz_all(targets, limit, keep), needs_fuse=False))
+
+
+def fuzz_all(targets: Sequence[str], limit: list[str], keep: Path) -> int:
+    """Fuzz one after the other and tell what came of it; returns the exit code."""
     sound = True
     for name in targets:
-        found = fuzz(name, [f"-runs={runs}", "-seed=1"] if runs else [f"-max_total_time={seconds}"], keep / name)
+        found = fuzz(name, limit, keep / name)
         sound = sound and found.is_sound
         verdict = "" if found.is_sound else "  BROKEN"
         click.echo(f"{name:<12}{found.runs:>12,} inputs{found.coverage:>8,} branches{verdict}")
         for line in _told(name, found):
             click.echo(line, err=True)
-    sys.exit(not sound)
+    return int(not sound)
 
 
 def fuzz(name: str, limit: list[str], keep: Path) -> Found:
     """Fuzz the target ``name``; ``limit`` says, in libFuzzer's words, for how long."""
-    (keep / "corpus").mkdir(parents=True, exist_ok=True)
-    (keep / "found").mkdir(exist_ok=True)
+    try:
+        (keep / "corpus").mkdir(parents=True, exist_ok=True)
+        (keep / "found").mkdir(exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--keep: {error.strerror}: {keep}") from None
     before = set((keep / "found").iterdir())
     bounds = [f"-max_len={MOST_BYTES}", f"-timeout={UNIT_SECONDS}", f"-rss_limit_mb={MOST_MEMORY_MIB}"]
     places = [f"-artifact_prefix={keep}/found/", str(keep / "corpus"), str(CORPUS / name)]

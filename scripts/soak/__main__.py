@@ -7,18 +7,22 @@ from pathlib import Path
 
 import click
 
+from scripts.given import Minutes, ResultsFile
 from scripts.harness import program, scratch_directory
 from scripts.soak.report import as_json, lines_of, results_of, write
 from scripts.soak.running import Soak
 
 
 @click.command()
-@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="How long to read.")
+@click.option("--minutes", default=10.0, show_default=True, type=Minutes(min=0.1), help="How long to read.")
 @click.option("--processes", default=16, show_default=True, type=click.IntRange(1, 256), help="How many read at once.")
 @click.option("--seed", default=1, show_default=True, help="What decides the archive and the faults.")
-@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="Write all values there, as JSON.")
+@click.option("--results", type=ResultsFile(), help="Write all values there, as JSON.")
 @click.option(
-    "--write", "documents", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Write soak.md there."
+    "--write",
+    "documents",
+    type=click.Path(file_okay=False, exists=True, writable=True, path_type=Path),
+    help="Write soak.md there.",
 )
 def main(minutes: float, processes: int, seed: int, results: Path | None, documents: Path | None) -> None:
     """Read real mounts in many processes while their archive fails; exit code 1 if a promise is broken."""

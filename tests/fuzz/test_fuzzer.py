@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
+from tests.waiting import eventually
 
 CHECKOUT = Path(__file__).parents[2]
 RUNS = 200
@@ -34,6 +36,26 @@ def test_what_is_no_target_is_refused(tmp_path: Path) -> None:
     done = fuzz(tmp_path, "nothing")
     assert done.returncode == 2
     assert "no such target: nothing; there are " in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--minutes", "nan"), ("--minutes", "inf"), ("--keep", "/dev/null/x")], ids=str)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, str]) -> None:
+    done = fuzz(tmp_path, *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str)
+def test_the_target_ends_with_who_fuzzes_it(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "scripts.fuzz", f"--keep={tmp_path}", "boundary"]
+    with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as fuzzer:
+        children = Path(f"/proc/{fuzzer.pid}/task/{fuzzer.pid}/children")
+        assert eventually(lambda: bool(children.read_text()))
+        (child,) = children.read_text().split()
+        fuzzer.send_signal(number)
+        assert "Traceback" not in fuzzer.communicate()[1]
+    assert fuzzer.returncode == code
+    assert not Path(f"/proc/{child}").exists()
 
 
 @pytest.fixture
