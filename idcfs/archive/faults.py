@@ -244,7 +244,8 @@ NO_ANSWER: tuple[FailureRule, ...] = (
                 "the address of {where} cannot be used: {said}"),
     FailureRule((httpx.ConnectError,), NoConnection,
                 "{where} cannot be reached safely: {said}", NEVER, _is_untrusted),
-    FailureRule((httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError), NoConnection,
+    # UnicodeError: Python looks up no name with a label that is empty or longer than 63 characters.
+    FailureRule((httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, UnicodeError), NoConnection,
                 "{where} cannot be reached: {said}", LATER),
     FailureRule((httpx.TimeoutException,), DeadlinePassed, "{where} did not answer in time ({said})"),
     FailureRule((httpx.RemoteProtocolError,), Refused, "{where} redirects to nowhere: {said}", NEVER, _leads_nowhere),
@@ -275,7 +276,7 @@ def of_answer(told: Told) -> IdcfsError | Transient:
     return _verdict(error, rule.again, told.pause_seconds)
 
 
-def of_request(error: httpx.HTTPError | httpx.InvalidURL, where: str) -> IdcfsError | Transient:
+def of_request(error: httpx.HTTPError | httpx.InvalidURL | UnicodeError, where: str) -> IdcfsError | Transient:
     """What it means that no answer came. ``where`` names archive and path."""
     rule = _fitting(NO_ANSWER, error)
     return _verdict(rule.error(_filled_in(rule, error, where)), rule.again)

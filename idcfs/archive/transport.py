@@ -278,7 +278,7 @@ class Transport:
             client = self._client(url)
             request = client.build_request("GET", url, params=params, headers=headers, extensions={"idcfs_kind": kind})
             response = await self._follow(await client.send(request, stream=True), where)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise faults.of_request(error, where) from error
         counter = "bytes_from_buckets" if kind == "bucket_requests" else "bytes_from_archive"
         return Answer(response, where, self._stats, counter)

@@ -328,6 +328,18 @@ async def test_a_host_that_cannot_be_one_is_unreachable(host: str) -> None:
             await transport.get_json("/x")
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".org"])
+async def test_nor_is_one_that_a_redirect_or_the_proxy_names(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leading = http(302, headers=f"Location: http://{host}/\r\n")
+    async with serving(leading) as server, transport_to(server.url, max_attempts=1) as transport:
+        with trio.fail_after(5), pytest.raises(IdcfsError, match="cannot be reached"):
+            await transport.get_json("/x")
+    monkeypatch.setenv("HTTP_PROXY", f"http://{host}:3128")
+    async with transport_to("http://archive.example", max_attempts=1) as transport:
+        with trio.fail_after(5), pytest.raises(IdcfsError, match="cannot be reached"):
+            await transport.get_json("/x")
+
+
 async def test_a_body_that_was_closed_is_not_whole() -> None:
     async with serving(OK) as server:
         connections = Connections(1, 1.0)
