@@ -256,6 +256,8 @@ class DicomwebArchive:
             parse = partial(series_record, study_uid=study.study_uid)
             records = await self._search_fields(f"/studies/{study.study_uid}/series", SERIES_FIELDS, parse)
             found += (with_study(record, study) for record in records)
+            if len(found) > MAX_ITEMS:  # of one study there are no more, but of all together
+                raise Refused(f"{self._name} lists more than {MAX_ITEMS:,} series: there seems to be no end to it")
         return list(dict.fromkeys(found))
 
     async def _search_fields(self, path: str, fields: Fields, parse: Callable[[Item], T | None]) -> list[T]:

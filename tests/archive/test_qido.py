@@ -146,6 +146,26 @@ async def test_a_listing_without_end_is_refused(
             await archive.search_instances("1.2", "1.2.3", expected)
 
 
+async def test_nor_are_the_series_of_all_studies_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("idcfs.archive.dicomweb.MAX_ITEMS", 100)
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if request.url.path == "/series":
+            return httpx.Response(404)
+        if request.url.path == "/studies":
+            items = [item(study=f"1.{number}") for number in range(90)]
+        else:
+            items = [item(study="1.2", series=f"1.2.{len(asked)}.{number}") for number in range(30)]
+        return httpx.Response(200, json=[] if int(request.url.params["offset"]) else items)
+
+    async with archive_of(handler) as archive:
+        with pytest.raises(errors.Refused, match="more than 100 series"):
+            await archive.search_series()
+    assert len(asked) < 20
+
+
 async def test_of_a_text_without_end_the_beginning_is_kept() -> None:
     long = [item(study=f"1.{number}", patient=str(number) * 10**6) for number in range(1, 4)]
     odd = [item(study="1.5") | {"00100020": {"Value": [value]}} for value in ([["x"] * 10**6], {"Alphabetic": "x"})]
