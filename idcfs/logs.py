@@ -64,7 +64,7 @@ def _handler(file: Path | None) -> logging.Handler:
     if file is None:
         return _Stream()
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trust.make_directory(file.parent)
         trust.check_directory(file.parent, "state directory")
         with file.open("ab") if file.exists() else tempfile.TemporaryFile(dir=file.parent):
             pass  # it can be

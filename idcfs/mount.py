@@ -333,7 +333,7 @@ def _make_private(directory: Path) -> None:
     except UnicodeEncodeError:  # Arrow opens no file below it
         raise UsageError(f"--cache-dir {directory}: it is no text in UTF-8") from None
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trust.make_directory(directory)
         trust.check_directory(directory, "cache directory")
     except OSError as error:
         raise UsageError(f"the cache directory {directory} cannot be made: {error.strerror}") from None

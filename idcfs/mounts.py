@@ -215,7 +215,7 @@ def reserved(file: Path) -> Iterator[Callable[[], None]]:
     with ExitStack() as held:
         lock: BinaryIO | None = None
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            trust.make_directory(file.parent)
             trust.check_directory(file.parent, "state directory")
             lock = held.enter_context(_locked(file))
         except OSError as error:  # a mount in the foreground needs no state directory

@@ -19,6 +19,19 @@ def is_open_to_all(status: os.stat_result) -> bool:
     return bool(status.st_mode & stat.S_IWOTH)
 
 
+def make_directory(directory: Path) -> None:
+    """Make ``directory`` for nobody else to look into, and what is missing above it for nobody else to write into.
+
+    Of what lies above, the umask alone would decide, which is 0 for some services and containers.
+
+    :raises OSError: if it cannot be made.
+    """
+    for parent in reversed(directory.parents):
+        if not parent.exists():
+            parent.mkdir(mode=0o755, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
 def check_directory(directory: Path, name: str) -> None:
     """See that nobody else decides what lies in ``directory``; its group is trusted, since users' own is often theirs.
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import trust
 from ..errors import UsageError
 
 _INDEX = "index.sqlite"
@@ -33,7 +34,7 @@ def claim(directory: Path) -> None:
     :raises UsageError: if it is another user's, or a symbolic link, which may lead anywhere.
     :raises OSError: if it cannot be made.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trust.make_directory(directory)
     check_ours(directory)
     if stat.S_IMODE(directory.stat().st_mode) & 0o077:
         directory.chmod(0o700)

@@ -92,6 +92,17 @@ def test_ones_own_link_may_lead_there(tmp_path: Path) -> None:
         trust.check_directory(tmp_path / "to-theirs", "cache directory")
 
 
+@pytest.mark.parametrize("umask", [0, 0o002, 0o077])
+def test_nor_may_others_write_into_what_is_made_above_it(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        trust.make_directory(tmp_path / "a" / "b" / "idcfs")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / place).stat().st_mode) for place in ("a", "a/b", "a/b/idcfs")]
+    assert modes == [0o755 & ~umask, 0o755 & ~umask, 0o700]
+
+
 def test_what_a_mount_writes_is_for_nobody_else(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
