@@ -284,3 +284,13 @@ def test_pages_are_those_of_the_results_beside_them(made: Path) -> None:
 def kept(made: Path) -> Iterator[Path]:
     yield made
     yield from (file.parent.parent for file in CHECKOUT.glob(f"docs/{BESIDE}/results.json"))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"cells": [{"who": 1}]}', "\ud800"], ids=ascii)
+def test_what_no_benchmark_has_written_makes_no_page(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "results.json"
+    file.write_bytes(content.encode(errors="surrogatepass"))
+    run = CliRunner().invoke(main, [str(file), str(tmp_path / "page")])
+    assert run.exit_code == 2
+    assert "is nothing that a benchmark has written" in run.output
+    assert not (tmp_path / "page").exists()

@@ -35,3 +35,10 @@ def test_the_benchmark(file: str) -> None:
 def test_results_go_where_they_can(program: click.Command, tmp_path: Path) -> None:
     assert CliRunner().invoke(program, ["--results", str(tmp_path / "new.json")]).exit_code == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["--short"], ["--job", "cat"]], ids=str)
+def test_the_benchmark_says_when_figures_are_not_kept(words: list[str], tmp_path: Path) -> None:
+    assert "--results" in CliRunner().invoke(bench, words).stderr
+    assert not CliRunner().invoke(bench, [*words, "--results", str(tmp_path / "new.json")]).stderr
+    assert not CliRunner().invoke(bench).stderr

@@ -74,6 +74,8 @@ def main(
         _list()
         return
     is_whole = results is None and not (short or only or subjects or jobs)
+    if results is None and not is_whole:
+        click.echo("bench: figures of a part are kept nowhere without --results FILE", err=True)
     parts = (COMPARISON,) if short else only or (COMPARISON, *SCENARIOS)
     plan = QUICK if short else THOROUGH
     among = [subject for subject in SUBJECTS if not subjects or subject.name in subjects]

@@ -279,7 +279,11 @@ def _link(why: Mapping[str, str], name: str, *subjects: str) -> str:
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def main(results: Path, directory: Path) -> None:
     """Make the page about RESULTS in DIRECTORY."""
-    write(Results.from_json(results.read_text()), directory)
+    try:
+        found = Results.from_json(results.read_text())
+    except (LookupError, TypeError, ValueError):
+        raise click.BadParameter(f"{str(results)!r} is nothing that a benchmark has written.") from None
+    write(found, directory)
 
 
 if __name__ == "__main__":
