@@ -65,7 +65,7 @@ fresh-machine: setup-dev  ## Run `make demo` and `make test`, or FRESH_ARGS, on 
 	@$(python) -m scripts.fresh --pytest-args="$(PYTEST_ARGS)" $(FRESH_ARGS)
 
 model: setup-dev  ## Compare what is read with a plain dict for long: EXAMPLES, 500 take half an hour (docs/TESTING.md)
-	@MODEL_EXAMPLES=$(EXAMPLES) $(python) -m pytest tests/model $(PYTEST_ARGS)
+	@MODEL_EXAMPLES="$(EXAMPLES)" $(python) -m pytest tests/model $(PYTEST_ARGS)
 
 lint: setup-dev  ## Check style, types, and that imports point downward
 	$(python) -m ruff check
@@ -89,7 +89,7 @@ matrix: setup-dev  ## Compare tools on mounts with local files, and write it int
 	@$(python) -m pytest -q tests/tools/test_matrix.py --write-matrix $(PYTEST_ARGS)
 
 fuzz: setup-dev  ## Fuzz what reads what others wrote (docs/fuzzing.md), for MINUTES, or only TARGETS of it
-	@$(python) -m scripts.fuzz --minutes $(MINUTES) $(TARGETS)
+	@$(python) -m scripts.fuzz --minutes "$(MINUTES)" $(TARGETS)
 
 clean:  ## Remove what tools left behind
 	rm -rf build dist *.egg-info .fuzz .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

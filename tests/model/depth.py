@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 VARIABLE = "MODEL_EXAMPLES"
@@ -18,6 +19,8 @@ def depth(short: int, steps: int, share: int) -> settings:
     :param share: one of so many of the long form's examples is for it.
     """
     wanted = os.environ.get(VARIABLE)
+    if wanted and not (wanted.isascii() and wanted.isdigit()):
+        pytest.exit(f"{VARIABLE} {wanted!r} is no number of examples", returncode=2)
     return settings(
         max_examples=max(1, int(wanted) // share) if wanted else short,
         derandomize=not wanted,  # what fails in CI is then of the change that it fails with

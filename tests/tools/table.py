@@ -9,12 +9,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.tools.idiom import Outcome
 from tests.tools.idioms import KINDS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "SEMANTICS.md"
 BEGINNING = "<!-- What follows is written by `make matrix`. -->"
 END = "<!-- What was written by `make matrix` ends here. -->"
+
+WRITTEN = pytest.StashKey[bool]()
+"""Whether this run of pytest has written the table."""
 
 Row = tuple[str, ...]
 """Name, what is compared, and an outcome for each state."""

@@ -97,6 +97,7 @@ def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
     yield made
     if made.is_written and len(made.outcomes) == len(IDIOMS) * len(STATES):
         table.write(table.rows(made.outcomes, STATES))
+        request.config.stash[table.WRITTEN] = True
 
 
 @pytest.mark.parametrize("idiom", IDIOMS, ids=lambda idiom: idiom.slug)
