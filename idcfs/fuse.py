@@ -38,7 +38,9 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
-_MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444}
+_MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o755, Kind.FILE: stat.S_IFREG | 0o644}
+"""Writing is EROFS whatever they say. Copies take them over, and of a directory of 0555 nobody but root can delete his
+copy, nor fill it: ``rsync -X`` and ``tar --xattrs`` fail."""
 _LINK_MODE = stat.S_IFLNK | 0o777  # symlink(7): nobody looks at them
 _STATFS_UNIT = 4096
 _NOT_SHARED = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def test_what_idcfs_reads_is_right(results: Results, subject: str) -> None:
     """But for sizes that nobody has told it."""
     told = subject == "idcfs, bucket"
     wrong = {cell.job for cell in results.cells if cell.subject == subject and not cell.correct}
-    assert wrong == (set() if told else {LIST.name})
+    undone = set() if os.geteuid() == 0 else {CAT_AGAIN.name}  # only root drops the kernel's page cache
+    assert wrong == (set() if told else {LIST.name}) | undone
 
 
 @pytest.mark.parametrize("subject", IDCFS)

@@ -164,6 +164,15 @@ def forget_pages(*files: Path) -> None:
         os.close(descriptor)
 
 
+def sync(path: Path) -> None:
+    """Have on disk what the mount of a file has fetched, and its list."""
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def unmount(mount: Mount) -> None:
     """Take it off, so that all it knows is written."""
     run([*IDCFS, "umount", mount.path])

@@ -19,7 +19,7 @@ from idcfs.settings import MIB
 from scripts.harness import IDCFS, Mount
 from tests.data import multiframe, write_index
 from tests.mount.conftest import NOWHERE, MountMaker
-from tests.mount.stage import WADO, a_series, buckets, contents, counters, unmount
+from tests.mount.stage import WADO, a_series, buckets, contents, counters, sync, unmount
 from tests.twin.client import Twin
 from tests.waiting import eventually
 
@@ -166,6 +166,7 @@ def test_sizes_are_exact_where_that_is_asked_for(
     assert sizes(exact) == stored
     assert counters(exact)["bucket_downloads"] == counters(exact)["wado_requests"] == 0
     twin.reset()
+    sync(next(exact.path.rglob("*.dcm")))
     assert sizes(mount(twin.url, *options, at="again")) == stored
     assert not twin.counters()["requests"]
 

@@ -22,6 +22,7 @@ from tests.mount.conftest import EVICTING, MountMaker
 from tests.mount.stage import contents, counters, errno_of, forget_pages, unmount
 from tests.small_disk import small_disk
 from tests.twin.client import Twin
+from tests.unprivileged import only_root
 from tests.waiting import eventually
 
 
@@ -241,6 +242,7 @@ def test_with_every_tier_evicting_all_the_time_bytes_are_right(
     assert found["downloads"] > len(files)  # it did evict
 
 
+@only_root("mounts a disk that is soon full")
 def test_a_full_disk_is_an_uncached_read_and_one_warning(
     mount: MountMaker,
     twin: Twin,

@@ -117,7 +117,7 @@ def test_it_is_there_but_not_listed(mount: MountMaker, sample_index: Path) -> No
     for entry in os.scandir(directory):
         assert entry.inode() == entry.stat().st_ino
         assert entry.stat().st_size == len(Path(entry.path).read_bytes()) > 0
-        assert entry.stat().st_mode & 0o777 == 0o444
+        assert entry.stat().st_mode & 0o777 == 0o644
     for call, number in (
         (lambda: (directory / "nothing").stat(), errno.ENOENT),
         (lambda: (directory / "series.parquet" / "x").stat(), errno.ENOTDIR),

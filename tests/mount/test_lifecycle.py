@@ -19,6 +19,8 @@ from tests.twin.client import Twin
 from tests.unprivileged import only_root
 from tests.waiting import PATIENCE_SECONDS, eventually
 
+SHARING = ("allow_other", "allow_root")
+
 
 def alive(pid: int) -> bool:
     try:
@@ -59,10 +61,13 @@ def test_of_a_mount_that_is_at_two_places_one_is_taken_off_without_waiting(
     assert alive(made.pid)
 
 
-def test_what_the_first_request_needs_is_loaded_before_it(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
+def test_what_the_first_request_needs_is_loaded_before_it(
+    mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))  # where what is loaded first leaves a trace
     made = mount(twin.url, "--index", sample_index)
-    # The only library of those that is not written in Python.
-    assert eventually(lambda: "pyexpat" in Path(f"/proc/{made.pid}/maps").read_text())
+    assert eventually(lambda: any((tmp_path / "compiled").rglob("idcfs/archive/bucket.*.pyc")))
     assert status(made.path)["counters"]["requests"] == 0
 
 
@@ -184,13 +189,19 @@ def test_several_mounts_may_build_the_catalog_at_once(tmp_path: Path, sample_ind
                 mounts.unmount(place, lazy=True)
 
 
-@pytest.mark.parametrize("option", sorted(FUSE_OPTIONS))
+@pytest.mark.parametrize("option", [option for option in sorted(FUSE_OPTIONS) if option not in SHARING])
 def test_every_mount_option_can_be_given(option: str, mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index, "-o", option)
     found = mounts.mount_at(made.path)
     assert found is not None
     assert found.filesystem_type == "fuse.idcfs"
     assert sorted(os.listdir(made.path)) == ["chest_twin", "rider_twin"]
+
+
+@only_root("others may share a mount only where /etc/fuse.conf lets them")
+@pytest.mark.parametrize("option", SHARING)
+def test_every_option_that_shares_a_mount_can_be_given(option: str, mount: MountMaker, sample_index: Path) -> None:
+    test_every_mount_option_can_be_given(option, mount, sample_index)
 
 
 @pytest.mark.parametrize("name", ["with spaces", "Köln – 東京", "two\nlines", "tab\tand\\backslash"])

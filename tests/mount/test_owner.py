@@ -27,6 +27,7 @@ def facts(path: Path) -> tuple[int, int, str]:
     return found.st_uid, found.st_gid, stat.filemode(found.st_mode)
 
 
+@only_root("anybody else locks himself out")
 def test_owner_and_modes_are_those_that_were_given(mount: MountMaker, twin: Twin, sample_index: Path) -> None:
     """Of the tree, and of all that is hidden."""
     made = mount(twin.url, "--index", sample_index, "-o", "uid=12,gid=34,umask=027")
@@ -34,19 +35,19 @@ def test_owner_and_modes_are_those_that_were_given(mount: MountMaker, twin: Twin
     file = next(series.iterdir())
     below = series.relative_to(made.path)
     for path in (made.path, *series.parents[:3], series, made.path / ".index", made.path / ".rendered" / below):
-        assert facts(path) == (12, 34, "dr-xr-x---")
+        assert facts(path) == (12, 34, "drwxr-x---")
     hidden = (".status.json", ".bulk", ".index/collections.json", f".metadata/{below}.json")
     for path in (file, *(made.path / name for name in hidden), made.path / ".rendered" / below / f"{file.stem}.png"):
-        assert facts(path) == (12, 34, "-r--r-----")
+        assert facts(path) == (12, 34, "-rw-r-----")
     assert facts(made.path / ".uid" / series.name) == (12, 34, "lrwxrwxrwx")
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("umask=000", (os.getuid(), os.getgid(), "dr-xr-xr-x")),
-        ("uid=12", (12, os.getgid(), "dr-xr-xr-x")),
-        ("gid=34,umask=77", (os.getuid(), 34, "dr-x------")),
+        ("umask=000", (os.getuid(), os.getgid(), "drwxr-xr-x")),
+        ("uid=12", (12, os.getgid(), "drwxr-xr-x")),
+        ("gid=34,umask=77", (os.getuid(), 34, "drwx------")),
     ],
 )
 def test_what_is_not_given_is_as_ever(

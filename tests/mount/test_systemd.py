@@ -170,7 +170,7 @@ def test_it_mounts_reloads_ends_and_cleans_up(kind: str, home: Path, sample_inde
     with started(kind, home) as process:
         report = json.loads(run([*standing(kind), "cat", place / ".status.json"]))
         assert (report["url"], report["cache_dir"]) == (NOWHERE, f"{specifiers(kind, home)['%C']}/idcfs")
-        assert "dr-xr-xr-x" in run([*standing(kind), "ls", "-l", place])
+        assert "drwxr-xr-x" in run([*standing(kind), "ls", "-l", place])
         reload = settings["ExecReload"].replace("$MAINPID", str(process.pid))
         run([*standing(kind), *shlex.split(reload)])
         assert "chest_twin" in run([*standing(kind), "ls", place])

@@ -21,7 +21,7 @@ from idcfs.settings import MIB
 from scripts.harness import Mount
 from tests.data import write_index
 from tests.mount.conftest import MountMaker
-from tests.mount.stage import counters, forget_pages, unmount
+from tests.mount.stage import counters, forget_pages, sync, unmount
 from tests.twin.client import Twin
 from tests.waiting import eventually
 
@@ -84,15 +84,6 @@ def result_of(call: Callable[[], bytes]) -> bytes | int:
         return call()
     except OSError as error:
         return error.errno or 0
-
-
-def sync(path: Path) -> None:
-    """Have on disk what the mount has fetched."""
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @pytest.mark.parametrize("newer_bytes", [5 * MIB, 3_500_000, 5_000_000])

@@ -77,11 +77,26 @@ def test_a_user_without_privileges_mounts_reads_and_unmounts(
     assert {Path(line[66:]).name: line[:64] for line in sums} == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sample.rglob("*.dcm")
     }
-    assert user.run("stat", "-c", "%u %A", mountpoint).split() == [str(os.stat(user.home).st_uid), "dr-xr-xr-x"]
+    assert user.run("stat", "-c", "%u %A", mountpoint).split() == [str(os.stat(user.home).st_uid), "drwxr-xr-x"]
     assert "downloads" in user.run(*IDCFS, "status", mountpoint)
     user.run(*IDCFS, "umount", mountpoint)
     assert not is_mounted(mountpoint)
     assert logs(user.home / "state").count("the kernel's defaults stay") == 1
+
+
+@pytest.mark.parametrize(
+    "copy", ["cp -a {} copy", "rsync -aX {}/ copy/", "mkdir copy && tar --xattrs -C {} -c . | tar --xattrs -C copy -x"]
+)
+def test_a_user_copies_directories_with_their_modes_and_deletes_the_copies(
+    copy: str, user: User, twin: Twin, sample_index: Path
+) -> None:
+    shutil.copyfile(sample_index, user.home / "index.parquet")
+    user.run(*IDCFS, "mount", "mnt", "--archive", twin.url, "--index", "index.parquet")
+    study = next((user.home / "mnt").glob("*/*/*"))
+    user.run("sh", "-c", copy.format(study))
+    user.run("diff", "-r", study, "copy")
+    user.run("rm", "-r", "copy")
+    assert not (user.home / "copy").exists()
 
 
 def test_who_locks_himself_out_still_takes_it_off(user: User, twin: Twin, sample_index: Path) -> None:

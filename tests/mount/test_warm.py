@@ -20,6 +20,7 @@ from tests.mount.conftest import MountMaker
 from tests.mount.stage import a_series, contents, counters, unmount
 from tests.small_disk import small_disk
 from tests.twin.client import Twin
+from tests.unprivileged import only_root
 
 DOES_NOT_HOLD = (
     r"idcfs: the disk cache, with room for [\d,]+ bytes, does not hold all of it: see --cache-size and the log\n"
@@ -207,6 +208,7 @@ def test_more_than_the_cache_holds_is_told_and_not_fetched(
     assert kept["blocks"] > 20  # on disk as soon as it says so
 
 
+@only_root("mounts a disk that is soon full")
 @pytest.mark.parametrize("left", [16 * MIB, 1 * MIB])
 def test_a_disk_that_has_no_room_is_told(
     left: int, mount: MountMaker, twin: Twin, sample_index: Path, tmp_path: Path
