@@ -93,7 +93,7 @@ def fuzz(name: str, limit: list[str], keep: Path) -> Found:
     progress = _PROGRESS.findall(said) or [("0", "0")]
     runs = max(map(int, _RUNS.findall(said)), default=0)
     new = sorted(set((keep / "found").iterdir()) - before)
-    return Found(runs, int(progress[-1][1]), new, done.returncode == 0, said)
+    return Found(runs, int(progress[-1][1]), new, done.returncode == 0 and runs > 0, said)
 
 
 def _told(name: str, found: Found) -> Iterator[str]:
