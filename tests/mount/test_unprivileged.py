@@ -92,7 +92,7 @@ def test_a_user_copies_directories_with_their_modes_and_deletes_the_copies(
 ) -> None:
     shutil.copyfile(sample_index, user.home / "index.parquet")
     user.run(*IDCFS, "mount", "mnt", "--archive", twin.url, "--index", "index.parquet")
-    study = next((user.home / "mnt").glob("*/*/*"))
+    study, *_ = user.run("sh", "-c", "ls -d mnt/*/*/*").split()
     user.run("sh", "-c", copy.format(study))
     user.run("diff", "-r", study, "copy")
     user.run("rm", "-r", "copy")
