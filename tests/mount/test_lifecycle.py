@@ -19,7 +19,7 @@ from tests.twin.client import Twin
 from tests.unprivileged import only_root
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-SHARING = ("allow_other", "allow_root")
+FOR_SHARING = only_root("others may share a mount only where /etc/fuse.conf lets them")
 
 
 def alive(pid: int) -> bool:
@@ -189,19 +189,16 @@ def test_several_mounts_may_build_the_catalog_at_once(tmp_path: Path, sample_ind
                 mounts.unmount(place, lazy=True)
 
 
-@pytest.mark.parametrize("option", [option for option in sorted(FUSE_OPTIONS) if option not in SHARING])
+@pytest.mark.parametrize(
+    "option",
+    [pytest.param(name, marks=FOR_SHARING if name.startswith("allow_") else ()) for name in sorted(FUSE_OPTIONS)],
+)
 def test_every_mount_option_can_be_given(option: str, mount: MountMaker, sample_index: Path) -> None:
     made = mount(NOWHERE, "--index", sample_index, "-o", option)
     found = mounts.mount_at(made.path)
     assert found is not None
     assert found.filesystem_type == "fuse.idcfs"
     assert sorted(os.listdir(made.path)) == ["chest_twin", "rider_twin"]
-
-
-@only_root("others may share a mount only where /etc/fuse.conf lets them")
-@pytest.mark.parametrize("option", SHARING)
-def test_every_option_that_shares_a_mount_can_be_given(option: str, mount: MountMaker, sample_index: Path) -> None:
-    test_every_mount_option_can_be_given(option, mount, sample_index)
 
 
 @pytest.mark.parametrize("name", ["with spaces", "Köln – 東京", "two\nlines", "tab\tand\\backslash"])
