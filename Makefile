@@ -79,7 +79,7 @@ format: setup-dev  ## Put the code into the form that lint asks for
 	$(python) -m ruff check --fix
 	$(python) -m ruff format
 
-bench: setup-dev  ## Compare idcfs with rclone, davfs2 and downloads, and with what it promises; takes an hour
+bench: setup-dev  ## Compare idcfs with rclone, davfs2 and downloads, and with what it promises; takes 40 minutes
 	@$(python) -m scripts.bench $(BENCH_ARGS)
 
 soak: setup-dev  ## Read for MINUTES (default 10) in many processes while the archive fails, and say what broke
