@@ -198,7 +198,7 @@ def test_what_the_settings_say_of_mount_options_holds(machine: Machine, place: P
     file.parent.mkdir(parents=True)
     file.write_text("options = 'umask=027'")
     assert machine.mount(NOWHERE, place).returncode == 0
-    assert place.stat().st_mode & 0o777 == 0o550
+    assert place.stat().st_mode & 0o777 == 0o750
 
 
 def test_an_archive_with_a_comma_is_mounted_once(machine: Machine, place: Path) -> None:
