@@ -80,8 +80,8 @@ def temporary_path(directory: Path, name: bytes, token: str) -> Path:
 
 
 def directories_in(directory: Path) -> Iterator[Path]:
-    """Those that blocks lie in."""
-    return _entries(directory, _DIRECTORY)
+    """Those that blocks lie in; no links to others, where what looks like a block may be anybody's."""
+    return (path for path in _entries(directory, _DIRECTORY) if not path.is_symlink())
 
 
 def blocks_in(directory: Path) -> Iterator[Path]:
@@ -104,6 +104,8 @@ def remove_all(directory: Path) -> None:
 def remove_leftovers(directory: Path) -> int:
     """Remove what killed mounts were writing, and return how many files that were."""
     temporary = directory / _TEMPORARY
+    if temporary.is_symlink():  # whatever it leads to is not what mounts were writing
+        temporary.unlink(missing_ok=True)
     temporary.mkdir(mode=0o700, exist_ok=True)
     newest = time.time() - _LEFTOVER_SECONDS
     return sum(unlink(path) for path in temporary.iterdir() if _changed(path) < newest)

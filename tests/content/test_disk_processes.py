@@ -90,6 +90,26 @@ def test_what_killed_mounts_were_writing_is_removed_when_old(directory: Path) ->
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_nothing_is_removed_of_what_links_in_the_directory_lead_to(directory: Path, tmp_path: Path) -> None:
+    filled(directory)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    theirs = [elsewhere / "old", elsewhere / ("ab" * 16)]
+    for file in theirs:
+        file.write_bytes(DATA)
+        os.utime(file, (0, 0))
+    free = next(name for name in ("00", "01", "02") if not (directory / name).exists())
+    (directory / "tmp").rmdir()
+    for link in (directory / "tmp", directory / free):
+        link.symlink_to(elsewhere)
+    opened(directory).close()
+    assert upkeep.verify(directory).orphans == 0
+    upkeep.clear(directory)
+    assert {file.parent.name for file in files(directory)} == {free}
+    assert all(file.read_bytes() == DATA for file in theirs)
+    filled(directory)  # "tmp" is a directory again
+
+
 KILLED = """
 import os, pathlib, random, signal, sys, time
 import trio
