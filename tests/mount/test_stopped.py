@@ -134,10 +134,11 @@ def _below(pid: int) -> list[int]:
 
 
 def _holds_open(pid: int, name: str) -> bool:
-    for one in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(FileNotFoundError):  # closed by now
-            if os.readlink(f"/proc/{pid}/fd/{one}").endswith(f"/{name}"):
-                return True
+    with suppress(FileNotFoundError, PermissionError):  # it has ended; it runs with root's rights, as fusermount3 does
+        for one in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):  # closed by now
+                if os.readlink(f"/proc/{pid}/fd/{one}").endswith(f"/{name}"):
+                    return True
     return False
 
 
