@@ -6,9 +6,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier
 
 import pytest
 
@@ -24,6 +23,7 @@ from scripts.bench.subjects import Ground, Standing, Subject
 from scripts.bench.table import Promise, table
 from scripts.bench.worker import Worker
 from scripts.harness import Failure
+from tests.threaded import QuietHandler, threaded
 from tests.waiting import eventually
 
 
@@ -78,7 +78,7 @@ def slow_server() -> Iterator[str]:
     """The address of one that answers nobody before 16 have asked, each on a connection of its own."""
     together = Barrier(16, timeout=10)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -87,17 +87,8 @@ def slow_server() -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with threaded(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_curl_asks_on_all_its_connections_at_once(tmp_path: Path, slow_server: str) -> None:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
 
 from scripts.delay import Traffic, counted, delayed
+from tests.threaded import QuietHandler, threaded
 from tests.waiting import eventually
 
 SECONDS = 0.3
@@ -25,7 +24,7 @@ BODY = os.urandom(3_000_001)
 CHECKOUT = Path(__file__).parents[1]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Answers at once: every path with the body."""
 
     protocol_version = "HTTP/1.1"
@@ -37,16 +36,11 @@ class Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             self.wfile.write(BODY)
 
-    def log_message(self, *_: object) -> None: ...
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/root"
-        server.shutdown()
+    with threaded(Handler) as port:
+        yield f"http://127.0.0.1:{port}/root"
 
 
 @pytest.fixture(scope="module")

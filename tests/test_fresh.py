@@ -5,21 +5,20 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from scripts.fresh.gate import Gate
 from scripts.fresh.packages import acquire_options, local_directories, pip_options, pip_places
+from tests.threaded import QuietHandler, threaded
 from tests.waiting import eventually
 
 BODY = b"package" * 100_000
 HERE, ELSEWHERE = "127.0.0.1", "localhost"  # one server under two names, of which one is let through
 
 
-class Mirror(BaseHTTPRequestHandler):
+class Mirror(QuietHandler):
     """Answers with the body, of which it tells the length, or not, and says what it was asked for."""
 
     protocol_version = "HTTP/1.1"
@@ -34,16 +33,12 @@ class Mirror(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(BODY)
 
-    def log_message(self, *_: object) -> None: ...
-
 
 @pytest.fixture
 def mirror() -> Iterator[int]:
     """Its port."""
-    with ThreadingHTTPServer((HERE, 0), Mirror) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with threaded(Mirror) as port:
+        yield port
 
 
 @pytest.fixture

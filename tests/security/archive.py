@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.threaded import QuietHandler, threaded
 
 Answer = Callable[[str, dict[str, int]], tuple[str, Iterable[bytes]]]
 """By the path and the numbers behind it: what type it says to send, and the body, perhaps without end."""
@@ -30,7 +30,7 @@ def as_json(items: list[dict[str, Any]]) -> tuple[str, Iterable[bytes]]:
 def answering(answer: Answer) -> Iterator[str]:
     """Its DICOMweb root."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             asked = urlsplit(self.path)
             numbers = {name: int(value[0]) for name, value in parse_qs(asked.query).items() if value[0].isdecimal()}
@@ -44,15 +44,5 @@ def answering(answer: Answer) -> Iterator[str]:
             except OSError:
                 pass  # nobody reads on
 
-        def log_message(self, *_: object) -> None:
-            """Nothing: pytest shows stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with threaded(Handler) as port:
+        yield f"http://127.0.0.1:{port}"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import httpx
 
+from tests.threaded import threaded
 from tests.tools.idiom import SECONDS, Idiom, Outcome, Place
 
 
@@ -46,14 +46,8 @@ def _digest(content: bytes) -> str:
 @contextmanager
 def _server(directory: Path) -> Iterator[str]:
     """Its address, without a slash at the end."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=directory)) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            serving.join()
+    with threaded(functools.partial(_Handler, directory=directory)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _http_server(place: Place) -> list[tuple[str, str]]:
