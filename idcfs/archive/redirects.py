@@ -2,14 +2,15 @@
 
 Requests are sent from where the user is, so a server outside must not choose services there that take every local
 request for a friend's: those of the machine itself, and what answers at link-local addresses, as clouds' metadata
-servers do. A name that resolves to such an address is not seen here: what is said there is no DICOM, and is not shown.
+servers do, or where else these answer. A name that resolves to such an address is not seen here: what is said there is
+no DICOM, and is not shown.
 """
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpx
 
@@ -18,8 +19,18 @@ from ..printable import quoted
 
 MOST_IN_A_ROW = 5
 _LOCAL_NAME = "localhost"
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254")))
-"""Where the metadata servers of AWS and of Google Cloud answer by IPv6: their manuals. It is not link-local."""
+_ELSEWHERE = (
+    "fd00:ec2::/32",  # AWS: of instances and of pods
+    "fd20:ce::254",  # Google Cloud
+    "168.63.129.16",  # Azure
+    "fd00:c1::a9fe:a9fe",  # Oracle Cloud
+    "100.100.100.200",  # Alibaba Cloud
+    "fd00:100::100:200",
+    "fd00:42::42",  # Scaleway
+    "fd00:a9fe:a9fe::1",  # Akamai
+)
+_METADATA = tuple(map(ip_network, _ELSEWHERE))
+"""Where clouds' metadata servers answer besides link-local addresses: their manuals."""
 
 
 def check(before: httpx.URL, after: httpx.URL, where: str) -> None:
@@ -40,12 +51,13 @@ def is_local(host: str) -> bool:
     name = host.lower().rstrip(".")
     if name == _LOCAL_NAME or name.endswith(f".{_LOCAL_NAME}"):  # RFC 6761, section 6.3
         return True
-    address = _address(name)
+    address = _address(name.partition("%")[0])  # a zone (RFC 4007) makes no other address of it
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if address is None:
         return False
-    return address.is_loopback or address.is_link_local or address.is_unspecified or address in _METADATA
+    is_metadata = any(address in one for one in _METADATA)
+    return is_metadata or address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

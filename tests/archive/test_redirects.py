@@ -18,7 +18,15 @@ OUTSIDE = ("https://archive.example/dicomWeb", "http://archive.example", "https:
 LOCAL = (
     "169.254.169.254",  # of clouds' metadata servers
     "[fd00:ec2::254]",
+    "[fd00:ec2::254%1]",
+    "[fd00:ec2::23]",
     "[fd20:ce::254]",
+    "[fd20:ce::254%25eth0]",  # RFC 6874
+    "168.63.129.16",
+    "[::ffff:168.63.129.16]",
+    "100.100.100.200",
+    "1684301000",
+    "[fd00:c1::a9fe:a9fe]",
     "[fe80::1]",
     "127.0.0.1:8042",
     "127.1",
