@@ -41,7 +41,9 @@ _SEARCHED = "searched"
 """Where in the cache directory the lists of archives are."""
 _CATALOG = "catalog-"
 """What the name of a catalog begins with, also of one that is being built."""
-KEPT_NAMES = (_SEARCHED, f"{_CATALOG}*", LOCK_NAME)
+_CATALOGS = f"{_CATALOG}[0-9]*-*.arrow*"
+"""What all of it is like, whatever ``FORMAT`` is: a file of the user's own may begin with the same word."""
+KEPT_NAMES = (_SEARCHED, _CATALOGS, LOCK_NAME)
 """Patterns of what a cache directory holds of indexes."""
 _SCRATCH = (None, "/dev/shm")
 """Where a catalog that cannot be kept is built: the usual temporary directory, and memory where that is full too."""
@@ -131,9 +133,11 @@ def clear_searched(cache_dir: Path) -> int:
     """
     directory = cache_dir / _SEARCHED
     freed = 0
+    if directory.is_symlink():  # what it leads to may be anybody's
+        return freed
     try:
         with building_in(directory):
-            for path in directory.glob(f"{_CATALOG}*"):
+            for path in directory.glob(_CATALOGS):
                 freed += path.stat().st_size
                 path.unlink()
     except FileNotFoundError:
@@ -278,7 +282,7 @@ def _build(index: str, path: Path, layout: Layout, cohort: Cohort, tell: Callabl
 
 
 def _remove_unused(directory: Path) -> None:
-    for path in directory.glob(f"{_CATALOG}*"):
+    for path in directory.glob(_CATALOGS):
         with suppress(OSError):  # gone by now, or not ours to remove
             if path.stat().st_mtime < time.time() - _KEEP_SECONDS:
                 path.unlink()

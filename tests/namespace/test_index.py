@@ -151,6 +151,7 @@ def test_only_catalogs_that_nobody_used_for_long_are_removed(source: Path, cache
     fresh = aged("catalog-1-fresh.arrow", 29)
     old, torn = aged("catalog-0-old.arrow", 31), aged("catalog-0-torn.arrow.tmp", 31)
     others = [aged("catalog.lock", 99), aged("series.sqlite", 99), aged("other-file", 99)]
+    others += [aged(name, 99) for name in ("catalog-2020.csv", "catalog-of-trees.arrow", "catalog-")]
     (cache / "catalog-directory").mkdir()
     os.utime(cache / "catalog-directory", (0, 0))
     open_catalog(str(source), cache)

@@ -219,6 +219,20 @@ async def test_clearing_removes_every_list_and_mounts_keep_what_they_show(cache:
     assert (await search_catalog(Server().search, HERE, cache)).rows == 2
 
 
+def test_nothing_is_cleared_that_a_link_leads_to_or_that_is_no_list(cache: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "catalog-1-theirs.arrow").write_bytes(b"theirs")
+    (cache / "searched").symlink_to(theirs)
+    assert clear_searched(cache) == 0
+    assert os.listdir(theirs) == ["catalog-1-theirs.arrow"]
+    (cache / "searched").unlink()
+    (cache / "searched").mkdir()
+    (cache / "searched" / "catalog-2020.csv").write_bytes(b"theirs")
+    assert clear_searched(cache) == 0
+    assert (cache / "searched" / "catalog-2020.csv").exists()
+
+
 def test_where_nothing_was_searched_there_is_nothing_to_clear(cache: Path) -> None:
     assert clear_searched(cache) == clear_searched(cache / "none") == 0
     assert os.listdir(cache) == []
