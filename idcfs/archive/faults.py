@@ -276,10 +276,16 @@ def of_answer(told: Told) -> IdcfsError | Transient:
     return _verdict(error, rule.again, told.pause_seconds)
 
 
-def of_request(error: httpx.HTTPError | httpx.InvalidURL | UnicodeError, where: str) -> IdcfsError | Transient:
-    """What it means that no answer came. ``where`` names archive and path."""
+def of_request(
+    error: httpx.HTTPError | httpx.InvalidURL | UnicodeError, where: str, *, is_elsewhere: bool = False
+) -> IdcfsError | Transient:
+    """What it means that no answer came. ``where`` names archive and path.
+
+    :param is_elsewhere: none came from another server, which the archive has redirected to: others it may not.
+    """
     rule = _fitting(NO_ANSWER, error)
-    return _verdict(rule.error(_filled_in(rule, error, where)), rule.again)
+    kind = Unreachable if is_elsewhere and rule.error is NoConnection else rule.error
+    return _verdict(kind(_filled_in(rule, error, where)), rule.again)
 
 
 def of_body(error: httpx.HTTPError, where: str) -> IdcfsError:

@@ -30,6 +30,7 @@ from tenacity import (
 from .. import network
 from ..deadline import Progress
 from ..errors import DeadlinePassed, IdcfsError, Refused, UsageError
+from ..printable import quoted
 from ..settings import DICOM_JSON, ArchiveSettings, TransportSettings
 from ..stats import Stats
 from . import dicomjson, faults, redirects
@@ -285,16 +286,21 @@ class Transport:
 
     async def _follow(self, response: httpx.Response, where: str) -> httpx.Response:
         """The answer at the end of the redirects that begin with ``response``, their bodies left unread."""
-        followed = 0
+        followed, first = 0, origin_of(response.request.url)
         while response.next_request is not None:
             await drop(response, raw_body(response))
             if followed == redirects.MOST_IN_A_ROW:
                 raise Refused(f"{where} redirects in circles")
             request = response.next_request
-            redirects.check(response.request.url, request.url, where)
             # httpx drops the login where the redirect leads to another origin; nor may it be added again there.
             auth = httpx.USE_CLIENT_DEFAULT if "authorization" in request.headers else None
-            response = await self._client(request.url).send(request, stream=True, auth=auth)
+            try:
+                redirects.check(response.request.url, request.url, where)
+                response = await self._client(request.url).send(request, stream=True, auth=auth)
+            except (httpx.HTTPError, UnicodeError) as error:
+                there = origin_of(request.url)
+                led = f"{where} (redirected to {quoted(there[1])})"
+                raise faults.of_request(error, led, is_elsewhere=there != first) from error
             followed += 1
         return response
 

@@ -331,9 +331,10 @@ async def test_a_host_that_cannot_be_one_is_unreachable(host: str) -> None:
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".org"])
 async def test_nor_is_one_that_a_redirect_or_the_proxy_names(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leading = http(302, headers=f"Location: http://{host}/\r\n")
-    async with serving(leading) as server, transport_to(server.url, max_attempts=1) as transport:
+    async with serving(leading, OK) as server, transport_to(server.url, max_attempts=1) as transport:
         with trio.fail_after(5), pytest.raises(IdcfsError, match="cannot be reached"):
             await transport.get_json("/x")
+        assert await transport.get_json("/y") == []  # the server itself is there
     monkeypatch.setenv("HTTP_PROXY", f"http://{host}:3128")
     async with transport_to("http://archive.example", max_attempts=1) as transport:
         with trio.fail_after(5), pytest.raises(IdcfsError, match="cannot be reached"):

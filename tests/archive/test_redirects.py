@@ -114,3 +114,30 @@ async def test_any_other_place_is_asked(base: str, place: str) -> None:
 )
 def test_what_is_not_local(host: str) -> None:
     assert not is_local(host)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_away"),
+    [
+        ("http://gone.example/x", False),
+        ("http://archive.example:8042/x", False),
+        ("/other", True),
+        ("http://ARCHIVE.example:80/other", True),
+    ],
+)
+async def test_another_server_that_cannot_be_reached_tells_nothing_of_the_archive(place: str, is_away: bool) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        match request.url.path:
+            case "/one":
+                return httpx.Response(307, headers={"Location": place})
+            case "/another":
+                return httpx.Response(200, json=["there"])
+        raise httpx.ConnectError("refused")
+
+    archive, settings = ArchiveSettings("mock", "http://archive.example"), TransportSettings(max_attempts=1)
+    async with Transport(archive, settings, Stats(), wire=httpx.MockTransport(handler)) as transport:
+        with pytest.raises(errors.Unreachable, match=r"^mock/one \(redirected to \S+\) cannot be reached: ") as caught:
+            await transport.get_json("/one")
+        assert isinstance(caught.value, errors.NoConnection) == (transport.away is not None) == is_away
+        if not is_away:
+            assert await transport.get_json("/another") == ["there"]
