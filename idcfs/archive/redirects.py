@@ -30,7 +30,7 @@ _ELSEWHERE = (
     "fd00:a9fe:a9fe::1",  # Akamai
 )
 _METADATA = tuple(map(ip_network, _ELSEWHERE))
-"""Where clouds' metadata servers answer besides link-local addresses: their manuals."""
+"""Where clouds' metadata servers answer besides link-local addresses: their manuals, and what cloud-init asks."""
 
 
 def check(before: httpx.URL, after: httpx.URL, where: str) -> None:
