@@ -18,12 +18,14 @@ from scripts.soak.idioms import Opened, Reader
 from scripts.soak.judging import DEATH, Event, Window, judge, read_told
 from scripts.soak.making import make_truth
 from scripts.soak.marks import Marks
+from scripts.soak.page import page_of
 from scripts.soak.report import too_much
 from scripts.soak.running import Soak
 from scripts.soak.stage import Vitals
 from scripts.soak.truth import File, Truth, files_of
 from scripts.soak.watching import seconds_to, stat_anew
 
+DOCS = Path(__file__).parents[1] / "docs"
 WINDOW = Window("503", frozenset({"wado"}), frozenset({"EHOSTUNREACH"}), 10, 20)
 SILENT = Window("slow", frozenset({"wado"}), frozenset(), 30, 40)
 
@@ -149,3 +151,15 @@ def test_the_same_seed_makes_the_same_archive(truth: Truth, tmp_path: Path) -> N
     assert make_truth(tmp_path / "other.parquet", 8).series != truth.series
     assert len(truth.series) > 300
     assert any(file.size > 40 * 2**20 for file in truth.large)
+
+
+def test_the_page_is_that_of_the_values_beside_it() -> None:
+    results = json.loads((DOCS / "soak" / "results.json").read_text())
+    assert (DOCS / "soak.md").read_text() == page_of(results)
+
+
+def test_what_was_broken_stands_on_the_page() -> None:
+    results = json.loads((DOCS / "soak" / "results.json").read_text())
+    page = page_of(results | {"broken": ["hang: read a", "mount auto grew"]})
+    assert "**Promises that were broken:**\n\n* hang: read a\n* mount auto grew\n" in page
+    assert "No promise was broken" not in page

@@ -40,8 +40,9 @@ As programs ask, which the kernel answers from what it remembers; and so that it
 AT_STATX_FORCE_SYNC).
 """
 _REST = """
-RssAnon of one process may grow by {growth:g} MiB from the first rest to the last. Its caches are full at both, but what
-they hold is another each time, and the allocator has cut the heap for it otherwise.
+RssAnon of one process may grow by {growth:g} MiB from its first rest to its last. Its caches are full at both, but what
+they hold is another each time, and the allocator has cut the heap for it otherwise. Growth is seen in `{stays}`, whose
+process stays; that of a mount that is made anew before each rest is compared with no other.
 """
 _CACHE = """
 Afterwards the contents on disk took {size} of {cache} MiB. Mounts that were killed had left {unfinished} files half
@@ -107,7 +108,7 @@ def _stat(results: dict[str, Any]) -> Iterator[str]:
 
 def _rests(results: dict[str, Any]) -> Iterator[str]:
     yield "## At rest\n"
-    yield _filled(_REST.format(growth=results["most_growth_mib"]))
+    yield _filled(_REST.format(growth=results["most_growth_mib"], stays=STAYS))
     rows = []
     seen: dict[str, list[int]] = {}
     for rest in results["rests"]:
