@@ -333,8 +333,13 @@ def test_no_output_has_a_token(
     said = log_of() + command_line + run([*IDCFS, "status", made.path]) + json.dumps(status(made.path))
     said += httpx.get(f"http://127.0.0.1:{status(made.path)['metrics_port']}/metrics").text
     said += "".join(run([*IDCFS, *words]) for words in (["config", "--json"], ["info", first]))
+    said += "".join(os.getxattr(first, name).decode() for name in os.listxattr(first))
+    doctor = idcfs("doctor", made.path, "--archive", "google", "--bucket", twin.bucket_url("{bucket}"))
+    assert "google login" in doctor.stdout
+    said += doctor.stdout + doctor.stderr
     run([*IDCFS, "umount", made.path])
-    said += "".join(path.read_text("latin-1") for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    kept = [*(tmp_path / "cache").rglob("*"), *(tmp_path / "state").rglob("*")]
+    said += "".join(path.read_text("latin-1") for path in kept if path.is_file())
     assert "DEBUG" in said
     assert [secret for secret in endpoint.secrets() if secret in said] == []
 
