@@ -15,9 +15,9 @@ from idcfs.errors import UsageError
 from scripts.harness import is_mounted
 from tests.mount.commands import idcfs
 from tests.mount.conftest import NOWHERE
-from tests.unprivileged import NOBODY
+from tests.unprivileged import NOBODY, only_root
 
-ONLY_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="takes two users")
+ONLY_ROOT = only_root("takes two users")
 PLANTED = ("series.sqlite", "catalog.lock", "blocks", "index.lock")
 
 
