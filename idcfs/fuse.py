@@ -2,7 +2,8 @@
 
 Rules that come from measuring: pyfuse3 dies of any exception but ``FUSEError``, so every handler is guarded; a name
 that is not there is answered with inode 0 and a timeout, so that the kernel remembers its absence; attributes that
-``open`` made exact are invalidated before it answers.
+``open`` made exact are invalidated before it answers; what was read ahead in vain the kernel asks for once more, page
+by page, within the same call of a program, which must not wait for the timeout again.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import stat
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, StatvfsData
 
-from .errors import Damaged, IdcfsError, NotFound, UsageError, errno_of
+from .errors import Damaged, DeadlinePassed, IdcfsError, NotFound, UsageError, errno_of
 from .filesystem import Filesystem
 from .settings import BLOCK_BYTES, Owner
 from .stats import Stats
@@ -38,6 +41,11 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
+_RETRY_SECONDS = 1.0
+"""So soon after a read that was in vain the kernel asks for the same anew, page by page, within the same read(2)."""
+_RETRY_PATIENCE_SECONDS = 0.1
+"""Who waits has waited for the timeout by then: he gets what is there."""
+
 _MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o755, Kind.FILE: stat.S_IFREG | 0o644}
 """Writing is EROFS whatever they say. Copies take them over, and of a directory of 0555 nobody but root can delete his
 copy, nor fill it: ``rsync -X`` and ``tar --xattrs`` fail."""
@@ -47,6 +55,16 @@ _NOT_SHARED = (
     "-o allow_other, or allow_root: this machine lets only root share a mount; "
     "for others, root has to write the line user_allow_other into /etc/fuse.conf"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _InVain:
+    """A read that ended with ETIMEDOUT."""
+
+    span: range
+    until: float
+    """When nobody asks for it on behalf of the same call any more, by trio's clock."""
+
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +115,8 @@ class Adapter(pyfuse3.Operations):
         self._gid = os.getgid() if owner.gid is None else owner.gid
         self._modes = {kind: pyfuse3.ModeT(mode & ~owner.umask) for kind, mode in _MODES.items()}
         self._modes[Kind.LINK] = pyfuse3.ModeT(_LINK_MODE)
+        self._in_vain: dict[int, list[_InVain]] = {}
+        """By file handle."""
 
     def errno_for(self, what: str, error: IdcfsError) -> int:
         """The errno that ``error`` of the call ``what`` is answered with; counted, and told in the log once."""
@@ -192,10 +212,24 @@ class Adapter(pyfuse3.Operations):
 
     @_guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._filesystem.read(fh, off, size)
+        if any(off in one.span for one in self._lately_in_vain(fh)):
+            with trio.move_on_after(_RETRY_PATIENCE_SECONDS):
+                return await self._filesystem.read(fh, off, size)
+            raise FUSEError(errno.ETIMEDOUT)  # told and counted before
+        try:
+            return await self._filesystem.read(fh, off, size)
+        except DeadlinePassed:
+            until = trio.current_time() + _RETRY_SECONDS
+            self._in_vain[fh] = [*self._lately_in_vain(fh), _InVain(range(off, off + size), until)]
+            raise
+
+    def _lately_in_vain(self, fh: int) -> list[_InVain]:
+        now = trio.current_time()
+        return [one for one in self._in_vain.get(fh, ()) if now < one.until]
 
     @_guarded
     async def release(self, fh: FileHandleT) -> None:
+        self._in_vain.pop(fh, None)
         self._filesystem.release(fh)
 
     # --- writes: there are none --------------------------------------------------------------------------------------

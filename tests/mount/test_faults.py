@@ -49,6 +49,22 @@ def test_a_retrieval_that_goes_wrong(form: str, fault: Fault, stage_of: StageOf)
     assert eventually(lambda: stage.read(path) == 0)
 
 
+@pytest.mark.parametrize("offset", [0, 100_000])
+def test_one_call_waits_for_the_timeout_once(offset: int, stage_of: StageOf) -> None:
+    """The kernel asks for what it has read ahead in vain once more, page by page; what is there comes nevertheless."""
+    stage = stage_of(SINGLE)
+    path = stage.unread.pop()
+    stage.twin.set(match="/instances/", stall_after_bytes=70_000)
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        began = time.monotonic()
+        assert errno_of(lambda: file.read(100_000)) == (errno.ETIMEDOUT if offset else 0)
+        assert time.monotonic() - began < 2 * TIMEOUT_SECONDS
+        stage.twin.reset()
+        assert eventually(lambda: errno_of(lambda: os.pread(file.fileno(), 1, 100_000)) == 0)
+    assert stage.read(path) == 0
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("error", [-10, 10])
 def test_a_wrong_length_is_not_remembered(error: int, framing: str, stage_of: StageOf) -> None:
