@@ -17,8 +17,10 @@ from scripts.soak.reading import EVENTS, MARKS
 from scripts.soak.schedule import TIMEOUT_SECONDS, seconds_between_kills
 from scripts.soak.stage import STAYS, wait_until
 
-HANG_SECONDS = 4 * TIMEOUT_SECONDS
-"""A call of a program may be several of the kernel's, each of which may have to wait for progress; no call so long."""
+HANG_SECONDS = 2.5 * TIMEOUT_SECONDS
+"""A call of a program may be several of the kernel's: one that comes at the last moment, and one in vain; no more."""
+REST_SECONDS = 4 * TIMEOUT_SECONDS
+"""In which all readers have done what they were at, which is several calls."""
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -82,7 +84,7 @@ class Crowd:
     def end(self) -> None:
         """Have all end; who does not, hangs."""
         self.marks.word = END
-        wait_until(lambda: all(place.process.poll() is not None for place in self._places), HANG_SECONDS)
+        wait_until(lambda: all(place.process.poll() is not None for place in self._places), REST_SECONDS)
         self._notice_hangs(least=0.0)
         for place in self._places:
             if place.process.poll() is None:

@@ -20,7 +20,7 @@ between none is permitted. At rests, the mounts have to have let go of everythin
 """
 _MACHINE = """
 * Machine: {cores} cores ({processor}), {memory}, Linux {linux}, Python {python}. The archive, the buckets and all
-readers ran on it as well, and so did other work.
+readers ran on it as well.
 """
 _ARCHIVE = """
 * Archive: {series} series, {instances:,} instances, {size}; {larger_than_40_mib} instances are larger than 40 MiB. The
@@ -90,7 +90,7 @@ def _outcome(results: dict[str, Any]) -> Iterator[str]:
     yield _table(
         ("while", "errors"),
         [
-            (name, ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())))
+            (name, ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())) or "none")
             for name, kinds in results["permitted_errors"].items()
         ],
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from idcfs.errors import IdcfsError
 from idcfs.settings import BLOCK_BYTES, MIB
 from scripts.harness import IDCFS, Failure, is_mounted
-from scripts.soak.crowd import HANG_SECONDS, Crowd
+from scripts.soak.crowd import REST_SECONDS, Crowd
 from scripts.soak.judging import Window
 from scripts.soak.making import make_truth
 from scripts.soak.marks import GO, REST
@@ -206,10 +206,10 @@ class Soak:
     def _rest(self) -> None:
         """Have all readers do nothing, and see what the mounts still hold."""
         self.crowd.marks.word = REST
-        end = time.monotonic() + HANG_SECONDS
+        end = time.monotonic() + REST_SECONDS
         while not self.crowd.is_resting:
             if time.monotonic() > end:
-                raise Broken(f"readers do not come to rest within {HANG_SECONDS:.0f} s")
+                raise Broken(f"readers do not come to rest within {REST_SECONDS:.0f} s")
             self._pass(_TICK_SECONDS)
         if not self.is_short:
             self._pass(_IDLE_SECONDS)
