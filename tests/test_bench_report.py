@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from scripts.bench.comparing import Comparison, Question
 from scripts.bench.markdown import slug
 from scripts.bench.plots import PLOTS
+from scripts.bench.ranking import Question, Ranking
 from scripts.bench.report import BESIDE, PAGE, REASONS, main, reasons_in, write
 from scripts.bench.report import page as page_about
 from scripts.bench.results import Cache, Cell, Limit, Promised, Results
@@ -226,9 +226,9 @@ def test_the_page_says_how_to_repeat_it_and_where_it_was_made(page: str) -> None
 
 
 def test_who_moves_little_more_wastes_nothing() -> None:
-    comparison = Comparison(MADE_UP)
-    assert comparison.thriftier(PLAIN, Question(SHEEP, "cold", 40))
-    assert comparison.thriftier(PLAIN, Question(SHEEP, "cold", 0)) is None
+    ranking = Ranking(MADE_UP)
+    assert ranking.thriftier(PLAIN, Question(SHEEP, "cold", 40))
+    assert ranking.thriftier(PLAIN, Question(SHEEP, "cold", 0)) is None
 
 
 # --- the page and what stands beside it -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from scripts.bench.comparing import FLOOR, Comparison, Question
+from scripts.bench.ranking import FLOOR, Question, Ranking
 from scripts.bench.results import Cache, Results
 from scripts.bench.table import figure
 
@@ -61,7 +61,7 @@ def draw(results: Results, directory: Path) -> None:
     with mpl.rc_context(_STYLE):
         plot = Plot(results)
         drawn = {"latency": plot.latency(), "bytes": plot.amounts()}
-        drawn |= {cache: plot.ratios(cache) for cache in Comparison.caches}
+        drawn |= {cache: plot.ratios(cache) for cache in Ranking.caches}
         for name, title in PLOTS.items():
             drawn[name].suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
             drawn[name].savefig(directory / f"{name}.svg", metadata={"Date": None, "Creator": None})
@@ -72,8 +72,8 @@ class Plot:
 
     def __init__(self, results: Results) -> None:
         self._subjects = results.subjects
-        self._comparison = Comparison(results)
-        ours = self._comparison.ours
+        self._ranking = Ranking(results)
+        ours = self._ranking.ours
         others = [subject for subject in self._subjects if subject not in ours and FLOOR not in subject]
         colours = dict.fromkeys(self._subjects, _FLOOR_COLOUR)
         for subjects, chosen in ((ours, _OURS), (others, _OTHERS)):
@@ -87,8 +87,8 @@ class Plot:
 
     def ratios(self, cache: Cache) -> Figure:
         """A panel per latency, a row per job: each subject's seconds as times those of idcfs."""
-        jobs, delays = self._jobs(cache), self._comparison.delays
-        rivals = [subject for subject in self._subjects if subject not in self._comparison.ours]
+        jobs, delays = self._jobs(cache), self._ranking.delays
+        rivals = [subject for subject in self._subjects if subject not in self._ranking.ours]
         drawn = _figure(len(delays), 1, len(jobs) * _ROW_INCHES, share=True)
         for axes, delay in zip(drawn.axes, delays, strict=False):
             _rows(axes, jobs)
@@ -97,7 +97,7 @@ class Plot:
             axes.set_xlabel("× idcfs's seconds (right: slower)")
             for subject in rivals:
                 questions = [Question(job, cache, delay) for job in jobs]
-                found = [self._comparison.ratio(subject, question) for question in questions]
+                found = [self._ranking.ratio(subject, question) for question in questions]
                 rows = [self._aside(subject) + row for row in range(len(jobs))]
                 there = [(ratio, row) for ratio, row in zip(found, rows, strict=True) if ratio]
                 self._points(axes, subject, questions, [ratio.median if ratio else None for ratio in found], rows)
@@ -109,7 +109,7 @@ class Plot:
 
     def latency(self) -> Figure:
         """A panel per job: seconds over latency, a line per subject."""
-        jobs, delays = self._jobs("cold"), self._comparison.delays
+        jobs, delays = self._jobs("cold"), self._ranking.delays
         columns = min(_PANELS_IN_A_ROW, max(len(jobs), 1))
         lines = max(-(-len(jobs) // columns), 1)
         drawn = _figure(columns, lines, 1.9 * lines, share=False)
@@ -119,7 +119,7 @@ class Plot:
             axes.set_xticks(delays, [f"{delay} ms" for delay in delays])
             for subject in self._subjects:
                 questions = [Question(job, "cold", delay) for delay in delays]
-                cells = [self._comparison.cell(subject, question) for question in questions]
+                cells = [self._ranking.cell(subject, question) for question in questions]
                 seconds = [statistics.median(cell.seconds) if cell and cell.seconds else None for cell in cells]
                 self._points(axes, subject, questions, delays, seconds, line=":" if FLOOR in subject else "-")
             _readable(axes, "y")
@@ -131,14 +131,14 @@ class Plot:
 
     def amounts(self) -> Figure:
         """A row per job: what each subject has moved, the farthest away."""
-        jobs, delay = self._jobs("cold"), max(self._comparison.delays, default=0)
+        jobs, delay = self._jobs("cold"), max(self._ranking.delays, default=0)
         drawn = _figure(1, 1, len(jobs) * _ROW_INCHES, share=False)
         (axes,) = drawn.axes
         _rows(axes, jobs)
         axes.set_xlabel(f"MB over the wire, {delay} ms away (who moved nothing is not shown)")
         for subject in self._subjects:
             questions = [Question(job, "cold", delay) for job in jobs]
-            cells = [self._comparison.cell(subject, question) for question in questions]
+            cells = [self._ranking.cell(subject, question) for question in questions]
             moved = [statistics.median(cell.bytes_moved) / 1e6 if cell and cell.bytes_moved else 0 for cell in cells]
             rows = [self._aside(subject) + row for row in range(len(jobs))]
             self._points(axes, subject, questions, [amount or None for amount in moved], rows)
@@ -149,7 +149,7 @@ class Plot:
     # --- what they are drawn with ---
 
     def _jobs(self, cache: Cache) -> list[str]:
-        return [job for job, kind in self._comparison.tasks if kind == cache]
+        return [job for job, kind in self._ranking.tasks if kind == cache]
 
     def _aside(self, subject: str) -> float:
         """Where in the row of a job a subject has its place, lest points cover each other."""
@@ -161,9 +161,9 @@ class Plot:
         """A subject's answers; those without figures are left out, and wrong ones are hollow."""
         points = [(x, y, q) for x, y, q in zip(xs, ys, questions, strict=True) if x is not None and y is not None]
         look = self._looks[subject]
-        width = 2.0 if subject in self._comparison.ours else 1.0
+        width = 2.0 if subject in self._ranking.ours else 1.0
         axes.plot([x for x, _, _ in points], [y for _, y, _ in points], linestyle=line, linewidth=width, **look)
-        hollow = [(x, y) for x, y, question in points if self._comparison.wrong(subject, question)]
+        hollow = [(x, y) for x, y, question in points if self._ranking.wrong(subject, question)]
         axes.plot([x for x, _ in hollow], [y for _, y in hollow], linestyle="", markerfacecolor="white", **look)
 
     def _explain(self, drawn: Figure, subjects: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from scripts.bench import plots
-from scripts.bench.comparing import FLOOR, NEAR, Comparison, Question, Ratio, ratio
 from scripts.bench.markdown import NOTHING, heading, prose, sections, sections_of, slug, spread, table
+from scripts.bench.ranking import FLOOR, NEAR, Question, Ranking, Ratio, ratio
 from scripts.bench.results import Cell, Promised, Results
 from scripts.bench.table import Promise, figure, measured
 
@@ -44,19 +44,19 @@ def reasons_in(directory: Path) -> dict[str, str]:
 
 def page(results: Results, reasons: Mapping[str, str]) -> str:
     """All of docs/benchmarks.md."""
-    comparison = Comparison(results)
+    ranking = Ranking(results)
     named = {*results.jobs, *results.subjects, *(promised.name for promised in results.promised)}
     why = {name: text for name, text in reasons.items() if set(name.split(" / ")) <= named}
     how = {name: text for name, text in reasons.items() if name not in why}
     lines = [
-        *_head(results, comparison),
-        *_shortfalls(results, comparison, why),
+        *_head(results, ranking),
+        *_shortfalls(results, ranking, why),
         *sections("Why, and what remains", {f"Why: {name}": text for name, text in why.items()}),
-        *_ratios(results, comparison),
+        *_ratios(results, ranking),
         *_pictures(),
         *_promises(results.promised),
-        *_limits(results, comparison),
-        *_figures(results, comparison),
+        *_limits(results, ranking),
+        *_figures(results, ranking),
         *_machine(results),
         *sections("How it was measured", how),
     ]
@@ -66,7 +66,7 @@ def page(results: Results, reasons: Mapping[str, str]) -> str:
 # --- parts of the page ------------------------------------------------------------------------------------------------
 
 
-def _head(results: Results, comparison: Comparison) -> Iterator[str]:
+def _head(results: Results, ranking: Ranking) -> Iterator[str]:
     yield "# Benchmarks"
     yield from prose(
         "idcfs beside its alternatives: the same data, the same servers, one run. What falls short comes first, "
@@ -76,7 +76,7 @@ def _head(results: Results, comparison: Comparison) -> Iterator[str]:
     )
     again = f"python -m scripts.bench.report docs/{BESIDE}/results.json docs"
     yield from ("", "```sh", results.command, again, "```")
-    (first, among), (first_mount, among_mounts) = comparison.standing(), comparison.standing(mounts=True)
+    (first, among), (first_mount, among_mounts) = ranking.standing(), ranking.standing(mounts=True)
     yield from prose(
         f"Taken {results.taken}, commit {results.commit}; runs: {results.runs}, of which the median is shown. Of those "
         f"that read from the same server and get it right, idcfs is first, or within {NEAR - 1:.0%} of the first, in "
@@ -84,45 +84,45 @@ def _head(results: Results, comparison: Comparison) -> Iterator[str]:
     )
 
 
-def _shortfalls(results: Results, comparison: Comparison, why: Mapping[str, str]) -> Iterator[str]:
+def _shortfalls(results: Results, ranking: Ranking, why: Mapping[str, str]) -> Iterator[str]:
     missed = [(p.name, _bound(p), _promised(p), _link(why, p.name)) for p in results.promised if _missed(p)]
     slower, wasteful = [], []
-    for mine in comparison.ours:
-        for job, cache in comparison.tasks:
-            questions = [Question(job, cache, delay) for delay in comparison.delays]
-            ahead = [comparison.behind(mine, question) for question in questions]
+    for mine in ranking.ours:
+        for job, cache in ranking.tasks:
+            questions = [Question(job, cache, delay) for delay in ranking.delays]
+            ahead = [ranking.behind(mine, question) for question in questions]
             if any(ahead):
                 link = _link(why, job, *(found[0].subject for found in ahead if found))
                 slower.append((job, cache, mine, *(_behind(found) for found in ahead), link))
-            thriftier = [comparison.thriftier(mine, question) for question in questions]
+            thriftier = [ranking.thriftier(mine, question) for question in questions]
             if any(thriftier):
                 link = _link(why, job, *(found[1].subject for found in thriftier if found))
                 wasteful.append((job, cache, mine, *(_more(found) for found in thriftier), link))
-    header = ("job", "cache", "idcfs", *(f"{delay} ms" for delay in comparison.delays), "why")
+    header = ("job", "cache", "idcfs", *(f"{delay} ms" for delay in ranking.delays), "why")
     seen = ("subject", "job", "", "where", "what was seen")
     lines = [
         *table(("promised", "bound", "measured", "why"), missed, title="Promises missed"),
         *table(header, slower, title="Not first: times the seconds of the fastest"),
         *table(header, wasteful, title="More moved than another, in MB"),
-        *table(seen, _failures(results, comparison), title="What was wrong, whoever did it, and what idcfs did not do"),
+        *table(seen, _failures(results, ranking), title="What was wrong, whoever did it, and what idcfs did not do"),
     ]
     yield from heading(2, "What falls short")
     yield from lines or prose("Nothing.")
 
 
-def _failures(results: Results, comparison: Comparison) -> list[tuple[str, ...]]:
+def _failures(results: Results, ranking: Ranking) -> list[tuple[str, ...]]:
     """A row per subject, job and what went wrong."""
     places: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for cell in results.cells:
         place = f"{cell.cache} {cell.delay_ms} ms"
         if cell.correct is False:
             places[cell.subject, cell.job, "**wrong**", cell.note].append(place)
-        elif cell.subject in comparison.ours and not cell.seconds:
+        elif cell.subject in ranking.ours and not cell.seconds:
             places[cell.subject, cell.job, "not measured", cell.note].append(place)
     return [(subject, job, what, ", ".join(found), note) for (subject, job, what, note), found in places.items()]
 
 
-def _ratios(results: Results, comparison: Comparison) -> Iterator[str]:
+def _ratios(results: Results, ranking: Ranking) -> Iterator[str]:
     yield from heading(2, "Ratios")
     yield from prose(
         "Seconds, as times those of idcfs over the same server (idcfs = 1, its seconds beside it): more than 1 is "
@@ -130,11 +130,11 @@ def _ratios(results: Results, comparison: Comparison) -> Iterator[str]:
         f"by the least and the most. Bold: faster than idcfs by more than {NEAR - 1:.0%}. Crossed out: wrong. "
         f"{NOTHING}: not measured, and why is with the [figures](#figures)."
     )
-    for delay in comparison.delays:
-        for cache in comparison.caches:
+    for delay in ranking.delays:
+        for cache in ranking.caches:
             rows = [
-                (job, *(_ratio(comparison, subject, Question(job, cache, delay)) for subject in results.subjects))
-                for job, kind in comparison.tasks
+                (job, *(_ratio(ranking, subject, Question(job, cache, delay)) for subject in results.subjects))
+                for job, kind in ranking.tasks
                 if kind == cache
             ]
             yield from table(("job", *results.subjects), rows, title=f"{cache.capitalize()}, {delay} ms")
@@ -155,7 +155,7 @@ def _promises(promised: Sequence[Promised]) -> Iterator[str]:
     yield from table(("", "measured", "bound", ""), rows)
 
 
-def _limits(results: Results, comparison: Comparison) -> Iterator[str]:
+def _limits(results: Results, ranking: Ranking) -> Iterator[str]:
     yield from heading(2, "The limit")
     yield from prose(
         "curl with 16 connections on nginx's URLs that a job reads: what no client of nginx is likely to get below. "
@@ -167,14 +167,14 @@ def _limits(results: Results, comparison: Comparison) -> Iterator[str]:
             f"{limit.delay_ms} ms",
             measured(limit.seconds, "") if limit.seconds else NOTHING,
             spread(_megabytes(limit.bytes_moved)),
-            *(_to_limit(comparison, mine, limit.job, limit.delay_ms, limit.seconds) for mine in comparison.limited),
+            *(_to_limit(ranking, mine, limit.job, limit.delay_ms, limit.seconds) for mine in ranking.limited),
         )
         for limit in results.limits
     ]
-    yield from table(("job", "latency", "seconds", "MB", *comparison.limited), rows)
+    yield from table(("job", "latency", "seconds", "MB", *ranking.limited), rows)
 
 
-def _figures(results: Results, comparison: Comparison) -> Iterator[str]:
+def _figures(results: Results, ranking: Ranking) -> Iterator[str]:
     yield from heading(2, "Figures")
     yield from prose(
         "Medians, with the least, the most, and how many. Bytes and requests are counted on the way to the server, the "
@@ -182,8 +182,8 @@ def _figures(results: Results, comparison: Comparison) -> Iterator[str]:
     )
     counted = ("MB moved", "requests", "CPU seconds", "peak RSS, MiB")
     for job in results.jobs:
-        asked = [question for question in comparison.questions() if question.job == job]
-        cells = [comparison.cell(subject, question) for subject in results.subjects for question in asked]
+        asked = [question for question in ranking.questions() if question.job == job]
+        cells = [ranking.cell(subject, question) for subject in results.subjects for question in asked]
         header = ("subject", "cache", "latency", "seconds", *counted, "correct?")
         yield from table(header, [_figures_of(cell) for cell in cells if cell], title=job)
 
@@ -215,12 +215,12 @@ def _times(found: Ratio) -> str:
     return spread([found.least, found.median, found.most])
 
 
-def _ratio(comparison: Comparison, subject: str, question: Question) -> str:
-    cell = comparison.cell(subject, question)
+def _ratio(ranking: Ranking, subject: str, question: Question) -> str:
+    cell = ranking.cell(subject, question)
     if not cell or not cell.seconds:
         return NOTHING
-    is_one = comparison.ours_beside(subject) == subject
-    found = None if is_one else comparison.ratio(subject, question)
+    is_one = ranking.ours_beside(subject) == subject
+    found = None if is_one else ranking.ratio(subject, question)
     plain = f"{figure(statistics.median(cell.seconds))} s"
     said = _times(found) if found else f"1 = {plain}" if is_one else plain
     faster = found is not None and found.median < 1 / NEAR and FLOOR not in subject
@@ -238,8 +238,8 @@ def _more(found: tuple[Cell, Cell] | None) -> str:
     return f"{mine}; {found[1].subject}: {least}"
 
 
-def _to_limit(comparison: Comparison, mine: str, job: str, delay_ms: int, seconds: Sequence[float]) -> str:
-    cell = comparison.cell(mine, Question(job, "cold", delay_ms))
+def _to_limit(ranking: Ranking, mine: str, job: str, delay_ms: int, seconds: Sequence[float]) -> str:
+    cell = ranking.cell(mine, Question(job, "cold", delay_ms))
     return _times(ratio(cell.seconds, seconds)) if cell and cell.seconds and seconds else NOTHING
 
 

@@ -51,7 +51,7 @@ class Question:
     delay_ms: int
 
 
-class Comparison:
+class Ranking:
     """The cells of some results, found by subject and question."""
 
     caches: tuple[Cache, ...] = ("cold", "warm")
