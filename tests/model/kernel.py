@@ -9,6 +9,7 @@ import signal
 import struct
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -43,6 +44,7 @@ class KernelFace:
         self._index = index
         self._catalog = catalog
         self._stack = ExitStack()
+        self._once_exact: defaultdict[DirectoryPath, set[int]] = defaultdict(set)
 
     def start(self, options: Options, reference: Reference) -> None:
         self._options = options
@@ -163,17 +165,21 @@ class KernelFace:
         return True
 
     def size(self, path: DirectoryPath) -> Size:
-        """As the attributes have it: the kernel may keep a provisional size for some seconds more."""
+        """As the attributes have it: the kernel may keep a provisional size for some seconds more, and one that was
+        exact, and is in doubt, until the file is opened again."""
         place = self._at(path)
         is_exact = os.getxattr(place, "user.idc.size_exact") == b"true"
         told = int(os.getxattr(place, "user.idc.size_bytes"))
         shown = os.stat(place).st_size
-        assert shown == told or shown % ROUND_BYTES == 0, f"{path}: {shown} bytes, or {told}"
+        before = set[int]() if is_exact else self._once_exact[path]
+        assert shown in {told, *before} or shown % ROUND_BYTES == 0, f"{path}: {shown} bytes, or {told}"
         return Size(told, is_exact)
 
     def open(self, path: DirectoryPath) -> tuple[int, int]:
         handle = os.open(self._at(path), os.O_RDONLY)
-        return handle, os.fstat(handle).st_size
+        size = os.fstat(handle).st_size
+        self._once_exact[path].add(size)
+        return handle, size
 
     def read(self, piece: Piece) -> bytes:
         """What the kernel had before an error it gives first; the error comes with what is asked for next."""

@@ -72,8 +72,13 @@ def test_a_wrong_length_is_not_remembered(error: int, framing: str, stage_of: St
     path = stage.unread.pop()
     stage.twin.set(match="/instances/", part_length_error=error, framing=framing, chunk_bytes=10_000)
     assert stage.read(path) == errno.EIO
+    assert os.getxattr(path, "user.idc.size_exact") == b"false"
+    if framing == "chunked":  # it was open: the kernel shows it until the file is opened again
+        assert path.stat().st_size == len(stage.originals[path.name]) + error
     stage.twin.reset()
     assert stage.read(path) == 0
+    assert path.stat().st_size == len(stage.originals[path.name])
+    assert os.getxattr(path, "user.idc.size_exact") == b"true"
 
 
 @pytest.mark.parametrize(
