@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from scripts.bench import curl
+from scripts.bench import crowds, curl, fetching, listings, reaching, rereading
 from scripts.bench.crowds import Span, read_together
 from scripts.bench.holding import files_below, files_of_programs, held
 from scripts.bench.jobs import FIND
@@ -38,6 +38,13 @@ def test_the_table_judges_the_median() -> None:
     assert [row[-1].strip() for row in rows] == ["ok", "MISSED", "ok", "–"]
     assert "0.9 s (0.5–7 of 3)" in "  ".join(rows[0])
     assert "1,234 MB/s" in "  ".join(rows[2])
+
+
+def test_no_two_figures_share_a_row() -> None:
+    modules = (listings, rereading, fetching, reaching, crowds)
+    named = [promise for module in modules for promise in vars(module).values() if isinstance(promise, Promise)]
+    rows = [(promise.name, promise.unit) for promise in named]
+    assert sorted(set(rows)) == sorted(rows)
 
 
 def test_what_is_skipped_is_no_failure(

@@ -31,7 +31,7 @@ HEADER_SECONDS = Promise("… dcmdump in time", "ms")
 OPENSLIDE = Promise("OpenSlide opens it and reads 1,024 × 1,024 pixels: bytes moved", "MB", at_most=32)
 OPENSLIDE_SECONDS = Promise("… OpenSlide in time", "ms")
 WHOLE = Promise("all of it in order, 30 MB/s a connection, against curl with one", "×", at_most=1)
-WHOLE_SECONDS = Promise("… in figures", "s")
+WHOLE_SECONDS = Promise("… all of it in time", "s")
 WHOLE_CURL = Promise("… curl's", "s")
 
 
