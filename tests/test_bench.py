@@ -22,7 +22,7 @@ from scripts.bench.session import Found, Session
 from scripts.bench.subjects import Ground, Standing, Subject
 from scripts.bench.table import Promise, table
 from scripts.bench.worker import Worker
-from scripts.harness import Failure
+from scripts.harness import Failure, Mount
 from tests.threaded import QuietHandler, threaded
 from tests.waiting import eventually
 
@@ -45,6 +45,13 @@ def test_no_two_figures_share_a_row() -> None:
     named = [promise for module in modules for promise in vars(module).values() if isinstance(promise, Promise)]
     rows = [(promise.name, promise.unit) for promise in named]
     assert sorted(set(rows)) == sorted(rows)
+
+
+def test_a_time_stands_below_what_it_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaching, "status", lambda _: {"counters": {"bytes_from_buckets": 0}})
+    bench, mount = Bench(1, tmp_path), Mount(tmp_path, 0, 0.0)
+    reaching._record(bench, mount, tmp_path, lambda _: None, reaching.MIDDLE, reaching.MIDDLE_SECONDS)
+    assert list(bench.values) == [reaching.MIDDLE, reaching.MIDDLE_SECONDS]
 
 
 def test_what_is_skipped_is_no_failure(
