@@ -120,6 +120,11 @@ def test_idcfs_is_behind_who_is_faster_by_more_than_noise(page: str) -> None:
     assert "in **2 of 3** comparisons; beside the other mounts alone, in **2 of 3**." in " ".join(page.split())
 
 
+def test_what_a_dash_means_is_said_above_the_tables_that_have_one(page: str) -> None:
+    above = page.split("## What falls short\n")[1].split("\n### ")[0]
+    assert "– says that nobody is ahead by more than 10%" in " ".join(above.split())
+
+
 def test_a_download_is_no_mount() -> None:
     download = cell("download, then read", ROAD, 0, "warm", (0.1, 0.1, 0.1))
     page = page_about(replace(MADE_UP, subjects=(*SUBJECTS, download.subject), cells=(*MADE_UP.cells, download)), {})
@@ -217,6 +222,7 @@ def test_the_limit_stands_beside_idcfs(page: str) -> None:
         [SHEEP, "0 ms", "1 (1–1 of 3)", "1.23", "3 (2–4)"],  # it is nginx's: of Orthanc nobody knows it
         [ROAD, "40 ms", "–", "–", "–"],
     ]
+    assert "but for the start of curl itself" in page.split("## The limit\n")[1].split("\n|")[0].replace("\n", " ")
 
 
 def test_the_page_says_how_to_repeat_it_and_where_it_was_made(page: str) -> None:
