@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.harness import in_bytes
 from scripts.soak.calls import BYTES, NO_STAT, SHORT, SIZE, CallFailed, Calls
 from scripts.soak.idioms import Opened, Reader
 from scripts.soak.judging import DEATH, Event, Window, judge, read_told
@@ -21,11 +22,11 @@ from scripts.soak.marks import Marks
 from scripts.soak.page import page_of
 from scripts.soak.report import too_much
 from scripts.soak.running import Soak
-from scripts.soak.stage import Vitals
+from scripts.soak.stage import CACHE_MIB, Vitals
 from scripts.soak.truth import File, Truth, files_of
 from scripts.soak.watching import seconds_to, stat_anew
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 WINDOW = Window("503", frozenset({"wado"}), frozenset({"EHOSTUNREACH"}), 10, 20)
 SILENT = Window("slow", frozenset({"wado"}), frozenset(), 30, 40)
 
@@ -153,9 +154,13 @@ def test_the_same_seed_makes_the_same_archive(truth: Truth, tmp_path: Path) -> N
     assert any(file.size > 40 * 2**20 for file in truth.large)
 
 
-def test_the_page_is_that_of_the_values_beside_it() -> None:
-    results = json.loads((DOCS / "soak" / "results.json").read_text())
-    assert (DOCS / "soak.md").read_text() == page_of(results)
+def test_the_page_is_that_of_the_results_beside_it() -> None:
+    page = (DOCS / "soak.md").read_text()
+    results = json.loads((DOCS / "soak/results.json").read_text())
+    assert page == page_of(results)
+    words = " ".join(page.split())
+    assert f"The longest call of a program took {results['longest_call']['seconds']:.1f} s: it may be several" in words
+    assert f"contents on disk took {in_bytes(results['cache']['bytes'])} of {in_bytes(CACHE_MIB * 2**20)}." in words
 
 
 def test_what_was_broken_stands_on_the_page() -> None:

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.harness import in_bytes
+from scripts.soak.crowd import HANG_SECONDS
 from scripts.soak.stage import CACHE_MIB, MEMORY_MIB, STAYS
 
 _WIDTH = 120
 
 _ABOUT = """
-`make soak MINUTES=25` lets processes read real mounts for so long, while the archive behind them fails and comes
-back, readers and mounts are killed, and everything is evicted all the time. Every byte is compared with what the
+`make soak MINUTES={minutes:g}` lets processes read real mounts for so long, while the archive behind them fails and
+comes back, readers and mounts are killed, and everything is evicted all the time. Every byte is compared with what the
 archive holds, and each error with what [SEMANTICS.md](SEMANTICS.md#errors) permits for the fault of that moment; in
-between none is permitted. At rests, the mounts have to have let go of everything. This page was written by a run of
-{minutes:g} minutes with seed {seed}; all of its values are in [results.json](soak/results.json).
+between none is permitted. At rests, the mounts have to have let go of everything. This page was written by a run
+with `--seed` {seed}; all of its values are in [results.json](soak/results.json).
 """
 _MACHINE = """
 * Machine: {cores} cores ({processor}), {memory}, Linux {linux}, Python {python}. The archive, the buckets and all
@@ -45,7 +46,7 @@ they hold is another each time, and the allocator has cut the heap for it otherw
 process stays; that of a mount that is made anew before each rest is compared with no other.
 """
 _CACHE = """
-Afterwards the contents on disk took {size} of {cache} MiB. Mounts that were killed had left {unfinished} files half
+Afterwards the contents on disk took {size} of {most}. Mounts that were killed had left {unfinished} files half
 written ({unfinished_size}), which the next mount removes after ten minutes. `idcfs cache verify` said:
 """
 
@@ -76,7 +77,9 @@ def _outcome(results: dict[str, Any]) -> Iterator[str]:
     longest, compared = results["longest_call"]["seconds"], in_bytes(results["bytes_compared"])
     yield _filled(
         f"{sum(results['operations'].values()):,} operations, {compared} compared, {results['spells']} faults, in "
-        f"{results['seconds']:.0f} s. The longest call took {longest:.1f} s."
+        f"{results['seconds']:.0f} s. The longest call of a program took {longest:.1f} s: it may be several of the "
+        f"kernel's, as one that reads a mapped file is, each of which may wait {results['timeout_seconds']:g} s for "
+        f"progress; longer than {HANG_SECONDS:g} s is a hang."
     )
     if results["broken"]:
         yield "**Promises that were broken:**\n"
@@ -125,7 +128,7 @@ def _rests(results: dict[str, Any]) -> Iterator[str]:
 def _left(results: dict[str, Any]) -> Iterator[str]:
     left = results["cache"]
     told = {"size": in_bytes(left["bytes"]), "unfinished_size": in_bytes(left["unfinished_bytes"])}
-    yield _filled(_CACHE.format(cache=CACHE_MIB, unfinished=left["unfinished_files"], **told))
+    yield _filled(_CACHE.format(most=in_bytes(CACHE_MIB * 2**20), unfinished=left["unfinished_files"], **told))
     yield f"```text\n{left['verify']}\n```\n"
 
 
