@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from ..errors import UsageError
+from ..nearest import did_you_mean
 from .process import bound_memory, end_with, without_pandas
 
 TABLE = "index"
@@ -58,6 +60,8 @@ _TELLTALES = frozenset(
     }
 )
 """Functions that tell of DuckDB, its settings or its catalog, or write somewhere."""
+_NO_COLUMN = re.compile(r'^Binder Error: Referenced column "([^"\']+)" not found')
+_QUOTED = re.compile(r'"([^"]+)"')
 _NOT_ONE = "--where: give one condition, like Modality = 'CT', and nothing after it"
 _OTHER_TABLES = frozenset({"SHOW_REF", "COLUMN_DATA", "BOUND_TABLE_REF"})
 
@@ -175,10 +179,17 @@ def _foreign(node: dict[str, Any], own: set[str]) -> str | None:
 
 
 def _in_one_line(message: str) -> str:
-    """What DuckDB says is wrong, with the columns it proposes, and without the query."""
+    """What DuckDB says is wrong, with the columns it proposes, and without the query.
+
+    What is near no column is taken for text: SQL reads ``CT`` and ``"CT"`` as the name of one.
+    """
     first, *rest = message.strip().splitlines() or ["it failed"]
     proposed = next((line for line in rest if line.startswith(("Candidate", "Did you mean"))), "")
-    return f"{first.removesuffix('!')}. {proposed}" if proposed else first
+    told = f"{first.removesuffix('!')}. {proposed}" if proposed else first
+    unknown = _NO_COLUMN.search(first)
+    if unknown is None or did_you_mean(unknown[1], _QUOTED.findall(proposed)):
+        return told
+    return f"{told}; if it is text, write '{unknown[1]}'"
 
 
 def main(arguments: list[str]) -> int:

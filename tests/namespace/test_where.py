@@ -194,6 +194,14 @@ def test_a_column_that_is_none_is_answered_with_the_nearest(index: Path) -> None
     line = refusal(index, "Modalty = 'CT'")
     assert line.startswith('--where: Binder Error: Referenced column "Modalty" not found')
     assert 'Candidate bindings: "Modality"' in line
+    assert "if it is text" not in line
+
+
+@pytest.mark.parametrize("condition", ["Modality = CT", 'Modality = "CT"'])
+def test_text_that_is_taken_for_a_column_is_answered_with_how_to_write_it(condition: str, index: Path) -> None:
+    line = refusal(index, condition)
+    assert line.startswith('--where: Binder Error: Referenced column "CT" not found')
+    assert line.endswith("; if it is text, write 'CT'")
 
 
 @pytest.mark.parametrize(
