@@ -24,6 +24,7 @@ _TEMPORARY = "tmp"
 _LEFTOVER_SECONDS = 600.0
 """A file that has been in ``tmp`` for so long is nobody's: writing one takes milliseconds."""
 _NAME = re.compile(r"[0-9a-f]{32}")
+_TEMPORARY_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]+")
 _DIRECTORY = re.compile(r"[0-9a-f]{2}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -108,7 +109,7 @@ def remove_leftovers(directory: Path) -> int:
         temporary.unlink(missing_ok=True)
     temporary.mkdir(mode=0o700, exist_ok=True)
     newest = time.time() - _LEFTOVER_SECONDS
-    return sum(unlink(path) for path in temporary.iterdir() if _changed(path) < newest)
+    return sum(unlink(path) for path in _entries(temporary, _TEMPORARY_NAME) if _changed(path) < newest)
 
 
 def unlink(path: Path) -> bool:

@@ -17,6 +17,7 @@ import trio
 
 from idcfs.content import block_files, disk, upkeep
 from idcfs.content.blocks import Key
+from idcfs.content.disk_directory import temporary_path
 from idcfs.content.disk_store import BlockStore
 from idcfs.content.disk_work import Work
 from idcfs.settings import KIB
@@ -82,19 +83,20 @@ def test_opening_looks_neither_at_every_row_nor_at_any_file(directory: Path, mon
 
 def test_what_killed_mounts_were_writing_is_removed_when_old(directory: Path) -> None:
     filled(directory)
-    old, new = directory / "tmp" / "old", directory / "tmp" / "new"
-    for file, age_seconds in ((old, 700), (new, 500)):
+    old, new = (temporary_path(directory, bytes(16), token) for token in ("0123456789abcdef", "fedcba9876543210"))
+    theirs = directory / "tmp" / "old"
+    for file, age_seconds in ((old, 700), (new, 500), (theirs, 700)):
         file.write_bytes(DATA)
         os.utime(file, (time.time() - age_seconds,) * 2)
     opened(directory).close()
-    assert (old.exists(), new.exists()) == (False, True)
+    assert (old.exists(), new.exists(), theirs.exists()) == (False, True, True)
 
 
 def test_nothing_is_removed_of_what_links_in_the_directory_lead_to(directory: Path, tmp_path: Path) -> None:
     filled(directory)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    theirs = [elsewhere / "old", elsewhere / ("ab" * 16)]
+    theirs = [elsewhere / f"{'ab' * 16}-{'0' * 16}", elsewhere / ("ab" * 16)]
     for file in theirs:
         file.write_bytes(DATA)
         os.utime(file, (0, 0))

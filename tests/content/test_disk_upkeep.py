@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from idcfs.content import block_files, disk_directory, disk_index, upkeep
+from idcfs.content.disk_directory import temporary_path
 from idcfs.errors import UsageError
 from idcfs.locks import locked
 from idcfs.settings import KIB
@@ -85,7 +86,7 @@ def test_verify_finds_what_is_wrong_and_removes_it(directory: Path) -> None:
     orphan.write_bytes(DATA)
     stranger = directory / "ab" / "of the user"
     stranger.touch()
-    leftover = directory / "tmp" / "left"
+    leftover = temporary_path(directory, bytes(16), "0123456789abcdef")
     leftover.touch()
     os.utime(leftover, (0, 0))
     execute(directory / "index.sqlite", "UPDATE state SET bytes = 7")
