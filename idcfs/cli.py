@@ -39,6 +39,21 @@ class _Commands(OneLine):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, which cannot say what somebody may have meant: it knows only commands that are loaded."""
+        written = args[0]
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from .nearest import did_you_mean  # not sooner: difflib takes longer to load than some commands
+
+            meant = "" if written.startswith("-") else did_you_mean(written, _MODULES)
+            if not meant:
+                raise
+            raise click.UsageError(f"{error.message.removesuffix('.')}; {meant}", ctx) from None
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="idcfs")

@@ -72,3 +72,16 @@ def test_bounds_are_told_in_both(option: str, bound: str) -> None:
     assert bound in (found.help or "")
     (row,) = [line for line in OPTIONS.splitlines() if line.startswith(f"| `{found.opts[0]} ")]
     assert bound in row
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [("unmount", "; did you mean umount?"), ("mont", "; did you mean mount?"), ("zzz", "."), ("--zzz", "")],
+)
+def test_a_command_that_is_none_is_answered_with_the_nearest(written: str, hint: str) -> None:
+    context = click.Context(cli.main, info_name="idcfs")
+    with pytest.raises(click.UsageError) as caught:
+        cli.main.resolve_command(context, [written])
+    kind = "option" if written.startswith("-") else "command"
+    assert caught.value.message.startswith(f"No such {kind}")
+    assert caught.value.message.endswith(f"'{written}'{hint}" if hint else ".")
