@@ -52,7 +52,8 @@ async def _search(settings: ArchiveSettings, login: Login | None) -> list[Findin
 def _archive_remedy(settings: ArchiveSettings, error: IdcfsError) -> str:
     match error:
         case NoConnection() | DeadlinePassed():
-            return "check the network, the address and HTTPS_PROXY; what is cached works with --offline"
+            where = settings.base_url
+            return f"check the network, HTTPS_PROXY and the address, {where}; what is cached works with --offline"
         case UsageError():
             return "mend or unset it"
         case AccessDenied() if settings.google_login:

@@ -153,6 +153,7 @@ def test_an_archive_that_is_not_there(doctor: Doctor) -> None:
     assert failures(found) == ["archive"]
     assert "cannot be reached" in found["archive"]["said"]
     assert "--offline" in found["archive"]["remedy"]
+    assert f"the address, {NOWHERE};" in found["archive"]["remedy"]
 
 
 def test_an_archive_that_hangs_is_not_waited_for(doctor: Doctor, twin: Twin) -> None:
