@@ -66,7 +66,7 @@ async def test_a_place_is_compared_once(autojump_clock: MockClock) -> None:
 
 
 async def test_who_wants_several_parts_at_once_waits_for_one_comparison(autojump_clock: MockClock) -> None:
-    async with reading(sound(DATA), places=[ranged(DATA, open_seconds=1.0)]) as setup:
+    async with reading(sound(DATA), places=[ranged(DATA, open_seconds=1.0)], max_downloads=16) as setup:
         setup.reader.open(ONE)
         await read(setup, 0, 10)
         async with trio.open_nursery() as nursery:
