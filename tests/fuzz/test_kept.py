@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import given
@@ -117,7 +118,7 @@ def changed(draw: st.DrawFn, target: str) -> bytes:
         place = value
         while isinstance(inner := place[draw(st.sampled_from(sorted(place)))], dict) and inner and draw(st.booleans()):
             place = inner
-        place[draw(st.sampled_from(sorted(place)))] = draw(odd)
+        place[draw(st.sampled_from(sorted(place)))] = deepcopy(draw(odd))  # the next round may change it
     return json.dumps(value).encode()
 
 
