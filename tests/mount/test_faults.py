@@ -65,6 +65,16 @@ def test_one_call_waits_for_the_timeout_once(offset: int, stage_of: StageOf) -> 
     assert stage.read(path) == 0
 
 
+def test_a_file_that_is_redirected_to_a_dead_server_takes_no_other_file_away(stage_of: StageOf) -> None:
+    stage = stage_of(SINGLE)
+    path, other = stage.unread.pop(), stage.unread.pop()
+    stage.twin.set(match=path.stem, redirect=307, redirect_to="http://127.0.0.1:9", redirect_again=True)
+    assert stage.read(path) == errno.EHOSTUNREACH
+    assert stage.read(other) == 0
+    stage.twin.reset()
+    assert stage.read(path) == 0
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("error", [-10, 10])
 def test_a_wrong_length_is_not_remembered(error: int, framing: str, stage_of: StageOf) -> None:
