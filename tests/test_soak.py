@@ -20,9 +20,9 @@ from scripts.soak.judging import DEATH, Event, Window, judge, read_told
 from scripts.soak.making import make_truth
 from scripts.soak.marks import Marks
 from scripts.soak.page import page_of
-from scripts.soak.report import too_much
+from scripts.soak.report import growth, too_much
 from scripts.soak.running import Soak
-from scripts.soak.stage import CACHE_MIB, Vitals
+from scripts.soak.stage import CACHE_MIB, Rest, Vitals
 from scripts.soak.truth import File, Truth, files_of
 from scripts.soak.watching import seconds_to, stat_anew
 
@@ -122,6 +122,27 @@ def test_a_mount_may_take_too_much_memory_for_no_second(tmp_path: Path) -> None:
     assert not list(too_much(soak))
     soak.samples += [(2, "auto", Vitals(1, 300, 9, 0, 5)), (3, "auto", Vitals(1, 90, 9, 0, 5))]
     assert list(too_much(soak)) == ["mount auto took 300 MiB of memory (most: 166)"]
+
+
+def test_no_process_may_have_grown_since_its_own_first_rest(tmp_path: Path) -> None:
+    soak = Soak(tmp_path, minutes=60, processes=1, seed=1)
+    seen = [("auto", 1, 90), ("wado", 2, 50), ("auto", 1, 95), ("wado", 3, 90), ("auto", 1, 92), ("wado", 3, 92)]
+    soak.rests = [Rest(at, name, Vitals(pid, mib, 9, 0, 5), {"tasks": 7}) for at, (name, pid, mib) in enumerate(seen)]
+    assert not list(growth(soak))
+    soak.rests.append(Rest(9, "wado", Vitals(3, 120, 15, 1, 5), {"tasks": 12}))
+    assert list(growth(soak)) == [
+        "mount wado has 30 MiB of memory more at the end than at the first rest (most: 24)",
+        "mount wado has 5 file descriptors more at the end than at the first rest (most: 4)",
+        "mount wado has 5 tasks more at the end than at the first rest (most: 4)",
+    ]
+
+
+def test_mounts_are_made_anew_only_while_there_is_time_to_see_the_new_ones_grow(tmp_path: Path) -> None:
+    now = time.monotonic()
+    for minutes, minutes_ago, replaces in ((60, 19, True), (60, 21, False), (1, 0.9, True)):
+        soak = Soak(tmp_path, minutes, processes=1, seed=1)
+        soak.began = now - minutes_ago * 60
+        assert soak.replaces == replaces
 
 
 def test_a_call_that_fails_is_written_down_and_one_that_lasts_is_marked(calls: Calls, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ not be measured.
 
 from __future__ import annotations
 
-import datetime
 import os
 import shlex
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from scripts import taken
 from scripts.bench import machine
 from scripts.bench.comparison import QUICK, THOROUGH, Comparison
 from scripts.bench.jobs import JOBS
@@ -116,8 +116,8 @@ def _measure(comparison: Comparison, runs: int, parts: Sequence[str], write: Cal
 def _results(comparison: Comparison, bench: Bench, compared: bool) -> Results:
     return Results(
         machine=machine.described(),
-        taken=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        commit=machine.commit(),
+        taken=taken.today(),
+        commit=taken.commit(),
         command=f"python -m scripts.bench {shlex.join(sys.argv[1:])}".strip(),
         runs=bench.runs,
         subjects=tuple(subject.name for subject in comparison.subjects),

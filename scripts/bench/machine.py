@@ -38,12 +38,6 @@ def described() -> dict[str, str]:
     return machine | {name: version(name) for name in _PACKAGES}
 
 
-def commit() -> str:
-    """Of the checkout, with ``-dirty`` behind it if that is changed; empty if it is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -16,8 +16,8 @@ _ABOUT = """
 `make soak MINUTES={minutes:g}` lets processes read real mounts for so long, while the archive behind them fails and
 comes back, readers and mounts are killed, and everything is evicted all the time. Every byte is compared with what the
 archive holds, and each error with what [SEMANTICS.md](SEMANTICS.md#errors) permits for the fault of that moment; in
-between none is permitted. At rests, the mounts have to have let go of everything. This page was written by a run
-with `--seed` {seed}; all of its values are in [results.json](soak/results.json).
+between none is permitted. At rests, the mounts have to have let go of everything. Taken {taken}, commit {commit}, with
+`--seed` {seed}; all values are in [results.json](soak/results.json).
 """
 _MACHINE = """
 * Machine: {cores} cores ({processor}), {memory}, Linux {linux}, Python {python}. The archive, the buckets and all
@@ -42,8 +42,8 @@ AT_STATX_FORCE_SYNC).
 """
 _REST = """
 RssAnon of one process may grow by {growth:g} MiB from its first rest to its last. Its caches are full at both, but what
-they hold is another each time, and the allocator has cut the heap for it otherwise. Growth is seen in `{stays}`, whose
-process stays; that of a mount that is made anew before each rest is compared with no other.
+they hold is another each time, and the allocator has cut the heap for it otherwise. The process of `{stays}` stays
+all the while; the others are made anew in the first third of the time alone, so theirs are compared from its half on.
 """
 _CACHE = """
 Afterwards the contents on disk took {size} of {most}. Mounts that were killed had left {unfinished} files half

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from idcfs.settings import TransportSettings
+from scripts import taken
 from scripts.harness import in_bytes
 from scripts.soak.judging import Verdict, judge, read_told
 from scripts.soak.page import page_of
@@ -39,6 +40,8 @@ def results_of(soak: Soak) -> dict[str, Any]:
     operations = sum(told.done.values())
     permitting = {window.name for window in soak.stage.windows if window.permits}
     results = {
+        "taken": taken.today(),
+        "commit": taken.commit(),
         "seed": soak.seed,
         "minutes": soak.minutes,
         "timeout_seconds": TIMEOUT_SECONDS,
@@ -67,7 +70,7 @@ def results_of(soak: Soak) -> dict[str, Any]:
         *soak.crowd.broken,
         *verdict.broken,
         *too_much(soak),
-        *_growth(soak),
+        *growth(soak),
         *_idle(soak, operations, verdict),
     ]
     return results
@@ -128,7 +131,7 @@ def too_much(soak: Soak) -> Iterator[str]:
             yield f"mount {name} took {mib:g} MiB of memory (most: {MOST_MIB:g})"
 
 
-def _growth(soak: Soak) -> Iterator[str]:
+def growth(soak: Soak) -> Iterator[str]:
     """What a mount has more of at the last rest than at the first, if its process is the same."""
     for rest in soak.rests:
         if rest.vitals.sockets > MOST_SOCKETS:

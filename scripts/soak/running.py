@@ -48,6 +48,8 @@ _KILL_LEAVES_BYTES = 4 * MIB + BLOCK_BYTES
 """What a mount writes together, and so leaves half written when it is killed; the next one removes it after 10 min."""
 _SIGNS_OF_A_BUG = ("Traceback", "this is a bug", "Warning:")
 _QUARTERS = 4
+_REPLACING_SHARE = 1 / 3
+"""In which part of the time mounts are made anew: at its half their caches are full, and from then on none may grow."""
 
 
 class Broken(Exception):
@@ -158,7 +160,7 @@ class Soak:
 
     def _spell(self, spell: Spell) -> None:
         self._pass(spell.quiet_seconds)
-        if spell.replaced:
+        if spell.replaced and self.replaces:
             replaceable = [name for name in OPTIONS if name != STAYS]
             self.stage.replace(replaceable[self.spells // len(REPLACED_BY) % len(replaceable)], spell.replaced)
         self.spells += 1
@@ -170,6 +172,11 @@ class Soak:
         self._pass(spell.settle_seconds)
         self._until_servers_are_asked(spell, window)
         self.stage.close(window)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether mounts are made anew now."""
+        return self.is_short or self.seconds < self.minutes * 60 * _REPLACING_SHARE
 
     def _until_servers_are_asked(self, spell: Spell, window: Window) -> None:
         """Mounts find out by themselves that an archive is back, within their last pause."""
