@@ -64,7 +64,7 @@ test: setup-dev  ## Run every test, real mounts included, with PYTEST_ARGS
 fresh-machine: setup-dev  ## Run `make demo` and `make test`, or FRESH_ARGS, on bare Debians of their own, as root
 	@$(python) -m scripts.fresh --pytest-args="$(PYTEST_ARGS)" $(FRESH_ARGS)
 
-model: setup-dev  ## Compare what is read with a plain dict for long: EXAMPLES, 500 take five minutes (docs/TESTING.md)
+model: setup-dev  ## Compare what is read with a plain dict for long: EXAMPLES, 500 take ten minutes (docs/TESTING.md)
 	@MODEL_EXAMPLES="$(EXAMPLES)" $(python) -m pytest -o faulthandler_timeout=3600 tests/model $(PYTEST_ARGS)
 
 lint: setup-dev  ## Check style, types, and that imports point downward
