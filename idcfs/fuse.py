@@ -41,10 +41,10 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 2.0
 """So soon after a read that was in vain the kernel asks for the same anew, page by page, within the same read(2)."""
-_RETRY_PATIENCE_SECONDS = 0.1
-"""Who waits has waited for the timeout by then: he gets what is there."""
+_RETRY_PATIENCE_SECONDS = 1.0
+"""The timeout has been waited for by then; what is kept comes within it, or what a new connection brings from afar."""
 
 _MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o755, Kind.FILE: stat.S_IFREG | 0o644}
 """Writing is EROFS whatever they say. Copies take them over, and of a directory of 0555 nobody but root can delete his
@@ -216,11 +216,14 @@ class Adapter(pyfuse3.Operations):
             with trio.move_on_after(_RETRY_PATIENCE_SECONDS):
                 return await self._filesystem.read(fh, off, size)
             raise FUSEError(errno.ETIMEDOUT)  # told and counted before
+        began = trio.current_time()
         try:
             return await self._filesystem.read(fh, off, size)
         except DeadlinePassed:
-            until = trio.current_time() + _RETRY_SECONDS
-            self._in_vain[fh] = [*self._lately_in_vain(fh), _InVain(range(off, off + size), until)]
+            now = trio.current_time()
+            if now - began > _RETRY_PATIENCE_SECONDS:  # else nobody has waited: the archive is known to be away
+                once = _InVain(range(off, off + size), now + _RETRY_SECONDS)
+                self._in_vain[fh] = [*self._lately_in_vain(fh), once]
             raise
 
     def _lately_in_vain(self, fh: int) -> list[_InVain]:
