@@ -157,7 +157,7 @@ def _is_cache(names: list[Path]) -> bool:
         return True
     from ..namespace import index  # not sooner: it takes twice as long to load as the rest of the command
 
-    return any(path.match(pattern) for path in names for pattern in index.KEPT_NAMES)
+    return any(index.is_kept_of_indexes(path.name) for path in names)
 
 
 def _free(directory: Path) -> int:

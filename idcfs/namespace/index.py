@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -41,10 +42,12 @@ _SEARCHED = "searched"
 """Where in the cache directory the lists of archives are."""
 _CATALOG = "catalog-"
 """What the name of a catalog begins with, also of one that is being built."""
-_CATALOGS = f"{_CATALOG}[0-9]*-*.arrow*"
-"""What all of it is like, whatever ``FORMAT`` is: a file of the user's own may begin with the same word."""
-KEPT_NAMES = (_SEARCHED, _CATALOGS, LOCK_NAME)
-"""Patterns of what a cache directory holds of indexes."""
+_CATALOG_NAME = re.compile(
+    _CATALOG + r"\d+-(packaged-\d[\w.]*|(file-)?[0-9a-f]{20})(-[0-9a-f]{12})?(-cohort-[0-9a-f]{16})?"
+    r"\.(arrow|parquet|json)(\.tmp)?",
+    re.ASCII,
+)
+"""All of it, whatever ``FORMAT`` is, and of what is made of catalogs: a file of the user's own may begin alike."""
 _SCRATCH = (None, "/dev/shm")
 """Where a catalog that cannot be kept is built: the usual temporary directory, and memory where that is full too."""
 _RECORDS_PER_LINE = 1_000
@@ -118,6 +121,11 @@ def _doubting_root(error: Gone | Refused, archive: ArchiveSettings) -> IdcfsErro
     return told
 
 
+def is_kept_of_indexes(name: str) -> bool:
+    """Whether a cache directory holds something of that name for an index."""
+    return name in (_SEARCHED, LOCK_NAME) or _CATALOG_NAME.fullmatch(name) is not None
+
+
 def searched_path(archive: ArchiveSettings, cache_dir: Path, layout: Layout = DEFAULT) -> Path:
     """Where the catalog of what ``archive`` lists is kept; the name is that of its one collection, so it counts too."""
     identity = hashlib.blake2b(f"{archive.name}\0{archive.base_url}".encode(), digest_size=10).hexdigest()
@@ -133,11 +141,12 @@ def clear_searched(cache_dir: Path) -> int:
     """
     directory = cache_dir / _SEARCHED
     freed = 0
-    if directory.is_symlink():  # what it leads to may be anybody's
-        return freed
     try:
+        if directory.is_symlink():  # what it leads to may be anybody's, and is shown no more
+            directory.unlink()
+            return freed
         with building_in(directory):
-            for path in directory.glob(_CATALOGS):
+            for path in _catalogs_in(directory):
                 freed += path.stat().st_size
                 path.unlink()
     except FileNotFoundError:
@@ -282,7 +291,11 @@ def _build(index: str, path: Path, layout: Layout, cohort: Cohort, tell: Callabl
 
 
 def _remove_unused(directory: Path) -> None:
-    for path in directory.glob(_CATALOGS):
+    for path in _catalogs_in(directory):
         with suppress(OSError):  # gone by now, or not ours to remove
             if path.stat().st_mtime < time.time() - _KEEP_SECONDS:
                 path.unlink()
+
+
+def _catalogs_in(directory: Path) -> list[Path]:
+    return [path for path in directory.glob(f"{_CATALOG}*") if _CATALOG_NAME.fullmatch(path.name)]

@@ -148,15 +148,18 @@ def test_only_catalogs_that_nobody_used_for_long_are_removed(source: Path, cache
         os.utime(cache / name, (0, time.time() - days * DAY))
         return cache / name
 
-    fresh = aged("catalog-1-fresh.arrow", 29)
-    old, torn = aged("catalog-0-old.arrow", 31), aged("catalog-0-torn.arrow.tmp", 31)
+    fresh = aged("catalog-1-packaged-22.0.1.arrow", 29)
+    of_file, cohort = f"file-{'a1' * 10}", f"cohort-{'b2' * 8}"
+    names = ("packaged-21.1.4.arrow", "packaged-9.0.3.arrow.tmp", f"{of_file}.arrow", f"{of_file}-{'c3' * 6}.arrow")
+    made = (f"packaged-21.1.4-{cohort}.arrow", f"{of_file}-{cohort}.parquet", f"packaged-21.1.4-{cohort}.json")
+    unused = [aged(f"catalog-0-{name}", 31) for name in (*names, *made)]
     others = [aged("catalog.lock", 99), aged("series.sqlite", 99), aged("other-file", 99)]
-    others += [aged(name, 99) for name in ("catalog-2020.csv", "catalog-of-trees.arrow", "catalog-")]
+    theirs = ("2020.csv", "of-trees.arrow", "", "2020-01.arrow", "1-mine.arrow.bak", "2024-study.arrow.csv")
+    others += [aged(f"catalog-{name}", 99) for name in theirs]
     (cache / "catalog-directory").mkdir()
     os.utime(cache / "catalog-directory", (0, 0))
     open_catalog(str(source), cache)
-    assert not old.exists()
-    assert not torn.exists()
+    assert not [path for path in unused if path.exists()]
     assert all(path.exists() for path in (fresh, *others))
 
 

@@ -206,7 +206,7 @@ async def test_clearing_removes_every_list_and_mounts_keep_what_they_show(cache:
     shown = await search_catalog(Server().search, HERE, cache)
     before = everything(shown)
     await search_catalog(Server().search, replace(HERE, name="there"), cache)
-    (cache / "searched" / "catalog-1-killed.arrow.tmp").write_bytes(bytes(5_000))
+    (cache / "searched" / f"catalog-1-{'d4' * 10}.arrow.tmp").write_bytes(bytes(5_000))
     (cache / "catalog-1-packaged.arrow").write_bytes(b"not a list")
     sizes = [path.stat().st_size for path in (cache / "searched").glob("catalog-*")]
     assert len(sizes) == 3
@@ -219,18 +219,26 @@ async def test_clearing_removes_every_list_and_mounts_keep_what_they_show(cache:
     assert (await search_catalog(Server().search, HERE, cache)).rows == 2
 
 
-def test_nothing_is_cleared_that_a_link_leads_to_or_that_is_no_list(cache: Path, tmp_path: Path) -> None:
+async def test_of_lists_that_a_link_leads_to_the_link_is_cleared_alone(cache: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    (theirs / "catalog-1-theirs.arrow").write_bytes(b"theirs")
     (cache / "searched").symlink_to(theirs)
+    await search_catalog(Server().search, HERE, cache)
+    listed = os.listdir(theirs)
+    assert searched_path(HERE, cache).name in listed
     assert clear_searched(cache) == 0
-    assert os.listdir(theirs) == ["catalog-1-theirs.arrow"]
-    (cache / "searched").unlink()
+    assert os.listdir(theirs) == listed
+    with pytest.raises(Unreachable):
+        await search_catalog(Server(AWAY[0]).search, HERE, cache)
+
+
+def test_nothing_is_cleared_that_is_no_list(cache: Path) -> None:
     (cache / "searched").mkdir()
-    (cache / "searched" / "catalog-2020.csv").write_bytes(b"theirs")
+    names = ("catalog-2020.csv", "catalog-1-mine.arrow", f"catalog-1-{'d4' * 10}.arrow.bak")
+    for name in names:
+        (cache / "searched" / name).write_bytes(b"theirs")
     assert clear_searched(cache) == 0
-    assert (cache / "searched" / "catalog-2020.csv").exists()
+    assert {*os.listdir(cache / "searched")} == {*names, "catalog.lock"}
 
 
 def test_where_nothing_was_searched_there_is_nothing_to_clear(cache: Path) -> None:
