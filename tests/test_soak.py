@@ -131,9 +131,9 @@ def test_no_process_may_have_grown_since_its_own_first_rest(tmp_path: Path) -> N
     assert not list(growth(soak))
     soak.rests.append(Rest(9, "wado", Vitals(3, 120, 15, 1, 5), {"tasks": 12}))
     assert list(growth(soak)) == [
-        "mount wado has 30 MiB of memory more at the end than at the first rest (most: 24)",
-        "mount wado has 5 file descriptors more at the end than at the first rest (most: 4)",
-        "mount wado has 5 tasks more at the end than at the first rest (most: 4)",
+        "mount wado has 30 MiB of memory more at the end than at its process's first rest (most: 24)",
+        "mount wado has 5 file descriptors more at the end than at its process's first rest (most: 4)",
+        "mount wado has 5 tasks more at the end than at its process's first rest (most: 4)",
     ]
 
 

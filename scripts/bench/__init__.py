@@ -16,7 +16,6 @@ from pathlib import Path
 
 import click
 
-from scripts import taken
 from scripts.bench import machine
 from scripts.bench.comparison import QUICK, THOROUGH, Comparison
 from scripts.bench.jobs import JOBS
@@ -27,6 +26,7 @@ from scripts.bench.subjects import SUBJECTS
 from scripts.bench.table import table
 from scripts.given import ResultsFile
 from scripts.harness import program, scratch_directory
+from scripts.origin import Origin, origin
 
 COMPARISON = "comparison"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -98,26 +98,27 @@ def _measure(comparison: Comparison, runs: int, parts: Sequence[str], write: Cal
 
     It is written down after each round: who stops an hour of measuring keeps what there is of it.
     """
+    begun = origin()
     with scratch_directory("idcfs-bench-") as scratch:
         scratch.chmod(0o711)  # davfs2 is a user of its own, who has to get to its cache
         os.environ["MPLCONFIGDIR"] = str(scratch)  # the user's settings are nobody's here, and it wants a place
         bench = Bench(runs, scratch)
         if COMPARISON in parts:
             for _ in comparison.rounds(runs, scratch / "comparison"):
-                write(_results(comparison, bench, True))
+                write(_results(begun, comparison, bench, True))
         scenarios = [part for part in parts if part != COMPARISON]
         failed = measure(bench, scenarios) if scenarios else []
-        write(_results(comparison, bench, COMPARISON in parts))
+        write(_results(begun, comparison, bench, COMPARISON in parts))
     if scenarios:
         print("\n".join(table(bench.values)))
     return 1 if failed else 0
 
 
-def _results(comparison: Comparison, bench: Bench, compared: bool) -> Results:
+def _results(begun: Origin, comparison: Comparison, bench: Bench, compared: bool) -> Results:
     return Results(
         machine=machine.described(),
-        taken=taken.today(),
-        commit=taken.commit(),
+        taken=begun.taken,
+        commit=begun.commit,
         command=f"python -m scripts.bench {shlex.join(sys.argv[1:])}".strip(),
         runs=bench.runs,
         subjects=tuple(subject.name for subject in comparison.subjects),

@@ -18,9 +18,10 @@ import click
 
 from scripts.bench import plots
 from scripts.bench.markdown import NOTHING, heading, prose, sections, sections_of, slug, spread, table
-from scripts.bench.ranking import FLOOR, NEAR, Question, Ranking, Ratio, ratio
+from scripts.bench.ranking import FLOOR, NEAR, SLACK_BYTES, Question, Ranking, Ratio, ratio
 from scripts.bench.results import Cell, Promised, Results
 from scripts.bench.table import Promise, figure, measured
+from scripts.harness import in_bytes
 
 PAGE = "benchmarks.md"
 BESIDE = "benchmarks"
@@ -109,8 +110,9 @@ def _shortfalls(results: Results, ranking: Ranking, why: Mapping[str, str]) -> I
     yield from heading(2, "What falls short")
     if slower or wasteful:
         yield from prose(
-            f"In the tables of times and bytes, {NOTHING} says that nobody is ahead by more than {NEAR - 1:.0%}; where "
-            "idcfs was wrong, or did not do it, stands below them."
+            f"In the tables of times and bytes, {NOTHING} says that nobody who did it right is ahead by more than "
+            f"{NEAR - 1:.0%}; bytes count only where they are more than {in_bytes(SLACK_BYTES)} apart. Where idcfs was "
+            "wrong, or did not do it, stands below them."
         )
     yield from lines or prose("Nothing.")
 

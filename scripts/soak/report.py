@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from idcfs.settings import TransportSettings
-from scripts import taken
 from scripts.harness import in_bytes
 from scripts.soak.judging import Verdict, judge, read_told
 from scripts.soak.page import page_of
@@ -23,7 +22,7 @@ from scripts.soak.truth import files_of
 from scripts.soak.watching import TIMES
 
 GROWTH_MIB = 24.0
-"""What RssAnon of a mount may have grown by from the first quarter to the end, both times at rest with full caches."""
+"""What RssAnon of a process may have grown by from its first rest to its last, both times with full caches."""
 MOST_MIB = MEMORY_MIB + 150.0
 """What RssAnon may be at any time: the memory cache, and what the benchmark bounds beside it."""
 MORE_DESCRIPTORS, MORE_THREADS, MORE_TASKS = 4, 8, 4
@@ -40,8 +39,7 @@ def results_of(soak: Soak) -> dict[str, Any]:
     operations = sum(told.done.values())
     permitting = {window.name for window in soak.stage.windows if window.permits}
     results = {
-        "taken": taken.today(),
-        "commit": taken.commit(),
+        **soak.origin._asdict(),
         "seed": soak.seed,
         "minutes": soak.minutes,
         "timeout_seconds": TIMEOUT_SECONDS,
@@ -145,7 +143,8 @@ def growth(soak: Soak) -> Iterator[str]:
             ("tasks", last.gauges["tasks"] - first.gauges["tasks"], MORE_TASKS),
         ):
             if more > most:
-                yield f"mount {last.mount} has {more:g} {what} more at the end than at the first rest (most: {most:g})"
+                told = f"{more:g} {what} more at the end than at its process's first rest"
+                yield f"mount {last.mount} has {told} (most: {most:g})"
 
 
 def _pairs(rests: Sequence[Rest]) -> Iterator[tuple[Rest, Rest]]:
@@ -162,6 +161,9 @@ def _idle(soak: Soak, operations: int, verdict: Verdict) -> Iterator[str]:
         yield "nothing was read"
     if not soak.stopped and not verdict.permitted:
         yield "no fault was met by anybody"
+    if not soak.stopped and not soak.is_short:
+        judged = {last.mount for _, last in _pairs(soak.rests)}
+        yield from (f"nobody can tell whether mount {name} grows" for name in soak.stage.made if name not in judged)
     if not soak.stopped and not stat_times(soak.directory / TIMES):
         yield "stat was not watched"
 

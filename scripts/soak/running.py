@@ -14,6 +14,7 @@ from pathlib import Path
 from idcfs.errors import IdcfsError
 from idcfs.settings import BLOCK_BYTES, MIB
 from scripts.harness import IDCFS, Failure, is_mounted
+from scripts.origin import Origin, origin
 from scripts.soak.crowd import REST_SECONDS, Crowd
 from scripts.soak.judging import Window
 from scripts.soak.making import make_truth
@@ -64,6 +65,7 @@ class Soak:
     minutes: float
     processes: int
     seed: int
+    origin: Origin = field(default_factory=origin)
     truth: Truth = field(init=False)
     stage: Stage = field(init=False)
     crowd: Crowd = field(init=False)

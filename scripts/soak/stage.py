@@ -21,7 +21,7 @@ from scripts.soak.schedule import ARCHIVE, BREAKS, BUCKET, TIMEOUT_SECONDS, Mean
 from tests.twin.client import Twin
 
 STAYS = "auto"
-"""The mount that is never replaced: growth is seen in it from the first quarter on."""
+"""The mount that is never replaced: its growth is seen from the first quarter on."""
 OPTIONS: dict[str, tuple[str, ...]] = {
     STAYS: ("--content", "auto"),
     "wado": ("--content", "wado"),

@@ -22,7 +22,7 @@ def test_a_short_soak_breaks_no_promise(tmp_path: Path) -> None:
     told = json.loads(results.read_text())
     assert told["broken"] == []
     assert told["bytes_compared"] > 0
-    assert told["permitted_errors"]  # the faults were met
+    assert any(told["permitted_errors"].values())  # the faults were met
     assert told["readers"]["killed"] > 0
     assert {rest["mount"] for rest in told["rests"]} == {"auto", "wado", "bucket"}
     assert told["stat"]["file, asked anew"]["calls"] > 0
