@@ -72,6 +72,7 @@ class KernelFace:
         self._mount(is_empty=False)
 
     def _mount(self, *, is_empty: bool) -> None:
+        self._once_exact.clear()  # another mount: the kernel knows nothing of sizes
         if is_empty:
             shutil.rmtree(self._cache, ignore_errors=True)
             self._cache.mkdir(mode=0o700)
