@@ -184,6 +184,13 @@ def test_the_page_is_that_of_the_results_beside_it() -> None:
     assert f"contents on disk took {in_bytes(results['cache']['bytes'])} of {in_bytes(CACHE_MIB * 2**20)}." in words
 
 
+def test_growth_of_each_mount_was_judged_on_the_page() -> None:
+    rests = json.loads((DOCS / "soak/results.json").read_text())["rests"]
+    for name in {rest["mount"] for rest in rests}:
+        pids = [rest["vitals"]["pid"] for rest in rests if rest["mount"] == name]
+        assert pids[-1] == pids[-2]
+
+
 def test_what_was_broken_stands_on_the_page() -> None:
     results = json.loads((DOCS / "soak" / "results.json").read_text())
     page = page_of(results | {"broken": ["hang: read a", "mount auto grew"]})
