@@ -41,10 +41,13 @@ PROVISIONAL_SECONDS = 10.0
 MAX_TASKS = 500
 """Requests worked on at once: with fewer, blocked reads would delay ``stat`` (docs/measured.md)."""
 
-_RETRY_SECONDS = 2.0
-"""So soon after a read that was in vain the kernel asks for the same anew, page by page, within the same read(2)."""
+_RETRY_SECONDS = 3.0
+"""So soon after a read that was in vain the kernel asks for the same anew, page by page, within the same read(2): for
+each program that reads it, one after the other."""
 _RETRY_PATIENCE_SECONDS = 1.0
 """The timeout has been waited for by then; what is kept comes within it, or what a new connection brings from afar."""
+_LAST_PATIENCE_SECONDS = 0.1
+"""For who comes after one whose patience was in vain."""
 
 _MODES = {Kind.DIRECTORY: stat.S_IFDIR | 0o755, Kind.FILE: stat.S_IFREG | 0o644}
 """Writing is EROFS whatever they say. Copies take them over, and of a directory of 0555 nobody but root can delete his
@@ -57,13 +60,18 @@ _NOT_SHARED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _InVain:
     """A read that ended with ETIMEDOUT."""
 
-    span: range
+    inode: InodeT
+    """Of the file, not of who has it open: all who read it wait for the same pages in the kernel."""
+    start: int
+    stop: int
     until: float
     """When nobody asks for it on behalf of the same call any more, by trio's clock."""
+    patience_seconds: float = _RETRY_PATIENCE_SECONDS
+    """How long who asks for it until then waits."""
 
 
 log = logging.getLogger(__name__)
@@ -115,8 +123,9 @@ class Adapter(pyfuse3.Operations):
         self._gid = os.getgid() if owner.gid is None else owner.gid
         self._modes = {kind: pyfuse3.ModeT(mode & ~owner.umask) for kind, mode in _MODES.items()}
         self._modes[Kind.LINK] = pyfuse3.ModeT(_LINK_MODE)
-        self._in_vain: dict[int, list[_InVain]] = {}
-        """By file handle."""
+        self._inodes: dict[int, InodeT] = {}
+        """Of open files, by handle."""
+        self._in_vain: list[_InVain] = []
 
     def errno_for(self, what: str, error: IdcfsError) -> int:
         """The errno that ``error`` of the call ``what`` is answered with; counted, and told in the log once."""
@@ -204,6 +213,7 @@ class Adapter(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise FUSEError(errno.EROFS)
         opened = await self._filesystem.open(inode)
+        self._inodes[opened.handle] = inode
         if opened.resized:
             pyfuse3.invalidate_inode(inode, attr_only=True)
         return FileInfo(
@@ -212,27 +222,32 @@ class Adapter(pyfuse3.Operations):
 
     @_guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        if any(off in one.span for one in self._lately_in_vain(fh)):
-            with trio.move_on_after(_RETRY_PATIENCE_SECONDS):
+        inode, began = self._inodes[fh], trio.current_time()
+        if lately := self._lately_in_vain(inode, off, off + size):
+            with trio.move_on_after(min(one.patience_seconds for one in lately)):
                 return await self._filesystem.read(fh, off, size)
+            for one in lately:
+                one.patience_seconds = _LAST_PATIENCE_SECONDS
             raise FUSEError(errno.ETIMEDOUT)  # told and counted before
-        began = trio.current_time()
         try:
             return await self._filesystem.read(fh, off, size)
         except DeadlinePassed:
             now = trio.current_time()
             if now - began > _RETRY_PATIENCE_SECONDS:  # else nobody has waited: the archive is known to be away
-                once = _InVain(range(off, off + size), now + _RETRY_SECONDS)
-                self._in_vain[fh] = [*self._lately_in_vain(fh), once]
+                self._in_vain.append(_InVain(inode, off, off + size, now + _RETRY_SECONDS))
             raise
 
-    def _lately_in_vain(self, fh: int) -> list[_InVain]:
+    def _lately_in_vain(self, inode: InodeT, start: int, stop: int) -> list[_InVain]:
+        """What has been waited for in vain of these bytes of a file; forgets what is long over."""
+        if not self._in_vain:
+            return []
         now = trio.current_time()
-        return [one for one in self._in_vain.get(fh, ()) if now < one.until]
+        self._in_vain = [one for one in self._in_vain if now < one.until]
+        return [one for one in self._in_vain if one.inode == inode and one.start < stop and start < one.stop]
 
     @_guarded
     async def release(self, fh: FileHandleT) -> None:
-        self._in_vain.pop(fh, None)
+        del self._inodes[fh]
         self._filesystem.release(fh)
 
     # --- writes: there are none --------------------------------------------------------------------------------------

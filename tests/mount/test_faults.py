@@ -65,6 +65,25 @@ def test_one_call_waits_for_the_timeout_once(offset: int, stage_of: StageOf) -> 
     assert stage.read(path) == 0
 
 
+def test_many_who_read_one_file_wait_for_the_timeout_once_each(stage_of: StageOf) -> None:
+    """Who waits for a page that another one has asked for in vain asks for it anew when that has failed."""
+    stage = stage_of(SINGLE)
+    path = stage.alone.pop()  # its size is known: opening it asks for nothing
+
+    def seconds_of(size: int) -> float:
+        with path.open("rb", buffering=0) as file:
+            began = time.monotonic()
+            assert errno_of(lambda: file.read(size)) == errno.ETIMEDOUT
+            return time.monotonic() - began
+
+    stage.twin.set(match="/instances/", latency_seconds=600)
+    with ThreadPoolExecutor(8) as readers:
+        assert max(readers.map(seconds_of, (4_096, 131_072) * 4)) < 2.5 * TIMEOUT_SECONDS
+    stage.twin.hang_up()
+    stage.twin.reset()
+    assert eventually(lambda: stage.read(path) == 0)
+
+
 def test_a_file_that_is_redirected_to_a_dead_server_takes_no_other_file_away(stage_of: StageOf) -> None:
     stage = stage_of(SINGLE)
     path, other = stage.unread.pop(), stage.unread.pop()
