@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ MAX_TASKS = 500
 
 _RETRY_SECONDS = 3.0
 """So soon after a read that was in vain the kernel asks for the same anew, page by page, within the same read(2): for
-each program that reads it, one after the other."""
+each program that reads it, one after the other. So it does for all who have waited to look up a name in a directory."""
 _RETRY_PATIENCE_SECONDS = 1.0
 """The timeout has been waited for by then; what is kept comes within it, or what a new connection brings from afar."""
 _LAST_PATIENCE_SECONDS = 0.1
@@ -62,10 +62,11 @@ _NOT_SHARED = (
 
 @dataclass(slots=True)
 class _InVain:
-    """A read that ended with ETIMEDOUT."""
+    """A read, or lookup, that ended with ETIMEDOUT."""
 
     inode: InodeT
-    """Of the file, not of who has it open: all who read it wait for the same pages in the kernel."""
+    """Of the file, not of who has it open: all who read it wait for the same pages in the kernel. Or of the directory,
+    in which the kernel has one lookup at a time."""
     start: int
     stop: int
     until: float
@@ -140,7 +141,7 @@ class Adapter(pyfuse3.Operations):
 
     @_guarded
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: Any) -> EntryAttributes:
-        attributes = await self._filesystem.lookup(parent_inode, name)
+        attributes = await self._once(parent_inode, 0, 1, lambda: self._filesystem.lookup(parent_inode, name))
         if attributes is None:
             return _absent()
         return self._entry(attributes)
@@ -222,23 +223,30 @@ class Adapter(pyfuse3.Operations):
 
     @_guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        inode, began = self._inodes[fh], trio.current_time()
-        if lately := self._lately_in_vain(inode, off, off + size):
+        return await self._once(self._inodes[fh], off, off + size, lambda: self._filesystem.read(fh, off, size))
+
+    async def _once(self, inode: InodeT, start: int, stop: int, work: Callable[[], Awaitable[R]]) -> R:
+        """``work``, which nobody waits for as long as for what has just been in vain: all wait in turn in the kernel.
+
+        :param start: of what it is about, of a file; of a directory all is one.
+        """
+        began = trio.current_time()
+        if lately := self._lately_in_vain(inode, start, stop):
             with trio.move_on_after(min(one.patience_seconds for one in lately)):
-                return await self._filesystem.read(fh, off, size)
+                return await work()
             for one in lately:
                 one.patience_seconds = _LAST_PATIENCE_SECONDS
             raise FUSEError(errno.ETIMEDOUT)  # told and counted before
         try:
-            return await self._filesystem.read(fh, off, size)
+            return await work()
         except DeadlinePassed:
             now = trio.current_time()
             if now - began > _RETRY_PATIENCE_SECONDS:  # else nobody has waited: the archive is known to be away
-                self._in_vain.append(_InVain(inode, off, off + size, now + _RETRY_SECONDS))
+                self._in_vain.append(_InVain(inode, start, stop, now + _RETRY_SECONDS))
             raise
 
     def _lately_in_vain(self, inode: InodeT, start: int, stop: int) -> list[_InVain]:
-        """What has been waited for in vain of these bytes of a file; forgets what is long over."""
+        """What has been waited for in vain of these bytes of a file, or of a directory; forgets what is long over."""
         if not self._in_vain:
             return []
         now = trio.current_time()

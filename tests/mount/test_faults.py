@@ -84,6 +84,24 @@ def test_many_who_read_one_file_wait_for_the_timeout_once_each(stage_of: StageOf
     assert eventually(lambda: stage.read(path) == 0)
 
 
+def test_many_who_look_into_one_series_wait_for_the_timeout_once_each(stage_of: StageOf) -> None:
+    """The kernel has one lookup at a time in a directory: the next one begins when that has failed."""
+    stage = stage_of(SINGLE)
+    series = stage.unlisted.pop()
+
+    def seconds_of(number: int) -> float:
+        began = time.monotonic()
+        assert errno_of(lambda: os.stat(series / f"{number}.dcm")) == errno.ETIMEDOUT
+        return time.monotonic() - began
+
+    stage.twin.set(match=series.name, latency_seconds=600)
+    with ThreadPoolExecutor(8) as readers:
+        assert max(readers.map(seconds_of, range(8))) < 2.5 * TIMEOUT_SECONDS
+    stage.twin.hang_up()
+    stage.twin.reset()
+    assert eventually(lambda: errno_of(lambda: os.listdir(series)) == 0)
+
+
 def test_a_file_that_is_redirected_to_a_dead_server_takes_no_other_file_away(stage_of: StageOf) -> None:
     stage = stage_of(SINGLE)
     path, other = stage.unread.pop(), stage.unread.pop()
